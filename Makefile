@@ -1,0 +1,60 @@
+# What a developer and CI run. A stamp in .venv says what is installed, so that a second run starts at once and needs no
+# network. `make help` lists the targets.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+# Further arguments of pytest, as in: make test PYTEST="-k smuggling -x"
+PYTEST ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help run test smoke cover check format mtas clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+run: $(VENV)/installed ## listen on 127.0.0.1 in front of the embedded next hop
+	@exec $(BIN)/smtpguard serve --sandbox
+
+test: $(VENV)/installed-dev mtas ## all that needs no load; with a real Postfix and Exim where they can be had
+	$(BIN)/python -m pytest $(PYTEST)
+
+smoke: $(VENV)/installed ## make run, and what README.md does next
+	$(BIN)/python tests/smoke.py
+
+cover: $(VENV)/installed-dev mtas ## make test, with branch coverage
+	$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered $(PYTEST)
+
+check: $(VENV)/installed-dev ## format, lint, types, imports, generated files
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy --strict
+	$(BIN)/lint-imports
+	$(BIN)/python -m smtpguard.config.sample | diff -u config/smtpguard.toml -
+
+format: $(VENV)/installed-dev ## mend what ruff can mend, generate what is generated
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/python -m smtpguard.config.sample > config/smtpguard.toml
+
+clean: ## forget the virtual environment and all caches
+	rm -rf $(VENV) .cache build dist .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "smtpguard needs Python 3.11 or later: make PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: pyproject.toml | $(BIN)/python
+	$(PIP) install --editable .
+	@touch $@
+
+$(VENV)/installed-dev: pyproject.toml | $(BIN)/python
+	$(PIP) install --editable '.[dev]'
+	@touch $@ $(VENV)/installed
+
+# The MTAs of tests/e2e. Never fails: what cannot be had is said there, and its tests are skipped.
+mtas:
+	@sh tests/e2e/install.sh

@@ -1,0 +1,163 @@
+"""What a reply's text says besides its cause: how long to wait, which list, which address, domain and limit.
+
+All searches are RE2 on octets of at most 4 KiB, hence linear; a value that does not hold up (no IP address, a wait of a
+year) is left out. Nothing here raises.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from importlib.resources import files
+from ipaddress import ip_address
+from typing import Any, Final
+
+import re2
+
+from smtpguard.mail.reply import EnhancedCode
+
+_ANY_CASE: Final = re2.Options()
+_ANY_CASE.case_sensitive = False
+
+MAX_RETRY_S: Final = 7 * 86400.0
+"""A longer wait is not one: senders give up after five days (RFC 5321 4.5.4.1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blocklist:
+    """A block list: its name, how replies name it (RE2), and the page where to ask for removal ("" unknown)."""
+
+    name: str
+    pattern: str
+    delisting: str = ""
+
+
+def _read() -> tuple[Blocklist, ...]:
+    text = files(__package__).joinpath("blocklists.toml").read_text(encoding="utf-8")
+    return tuple(Blocklist(**entry) for entry in tomllib.loads(text)["list"])
+
+
+BLOCKLISTS: Final = _read()
+
+
+def _compile(pattern: str) -> Any:  # google-re2 is not typed
+    return re2.compile(pattern.encode(), _ANY_CASE)
+
+
+def _first(pattern: Any, text: bytes) -> str:
+    """The first group of the first match that is not empty; "" without."""
+    found = pattern.search(text)
+    return next((g.decode("utf-8", "replace") for g in found.groups() if g), "") if found is not None else ""
+
+
+# --- the wait --------------------------------------------------------------------------------------------------------
+
+_UNITS: Final = {"sec": 1, "sekunde": 1, "min": 60, "hour": 3600, "hr": 3600, "stunde": 3600, "day": 86400}
+# "try again in 300 seconds", "retry in 5 minutes", "greylisted for 60 sec", "wait 1 hour", "in 00:05:00"
+_RETRY = _compile(
+    r"\b(?:again|retry|retrying|wait|back|later|gr[ae]y-?list\w*|defer\w*|delay\w*|in|after|for)[ :(=]+(?:at least |about |another )?"
+    r"(?:(\d{1,6}) ?(sec|min|hour|hr|day|sekunde|stunde)|(\d{1,2}):(\d{2}):(\d{2})\b)"
+)
+RETRY_GATE: Final = r"\d ?(sec|min|hour|hr|day|sekunde|stunde)|\b(in|after|wait|for) \d{1,2}:\d\d:\d\d"
+"""Where this is not found, `retry_after` finds nothing."""
+
+
+def retry_after(text: bytes) -> float | None:
+    """Seconds to wait as the text gives them, above 0 and at most a week; else None."""
+    found = _RETRY.search(text)
+    if found is None:
+        return None
+    number, unit, hours, minutes, seconds = found.groups()
+    if unit:
+        wait = float(int(number) * _UNITS[unit.decode().lower()])
+    else:
+        wait = float(int(hours) * 3600 + int(minutes) * 60 + int(seconds))
+    return wait if 0 < wait <= MAX_RETRY_S else None
+
+
+def spoken(seconds: float) -> str:
+    """A wait in words: 300 is "5 minutes", 90 is "90 seconds"."""
+    for unit, size in (("hour", 3600), ("minute", 60)):
+        if seconds >= size and seconds % size == 0:
+            count = int(seconds // size)
+            return f"{count} {unit}{'s' if count > 1 else ''}"
+    return f"{int(seconds)} second{'s' if seconds != 1 else ''}"
+
+
+# --- names and numbers -----------------------------------------------------------------------------------------------
+
+# a zone that is in no table: the word after "blocked using", "listed at" and the like, if it is a host name
+_ZONE = _compile(
+    r"\b(?:blocked (?:using|by)|list(?:ed|ing) (?:at|in|on|by|with)|rejected (?:using|by)|black ?list(?:ed)? (?:at|by|in|using)"
+    r"|dnsbl|rbl)(?: server response)?[ :(]*(?:the )?([a-z0-9-]+(?:\.[a-z0-9-]+)*\.[a-z]{2,})\b"
+)
+_IP = _compile(
+    r"(?:\[|\(|\bip(?: address)?(?: is)?[:=]? ?<?|\bip[=/]|\bfrom |\bfor |\bclient |\bhost |\bserver |^|\b)"
+    r"((?:\d{1,3}\.){3}\d{1,3}|[0-9a-f]{1,4}:[0-9a-f:]*:[0-9a-f:.]*[0-9a-f])\b"
+)
+# a domain said to be the sender's: "sending domain [x]", "email from x is", "x's DMARC policy", "MAIL FROM domain [x]"
+_DOMAIN = _compile(
+    r"(?:sending domain|sender(?:'s)? domain|mail ?from domain|(?:spf|dkim) domain|email from|due to|spf-check failed:"
+    r"|domain of sender address [^ @]*@?|sender address <?[^ @]*@|from domain|spf record of|records for) ?(?:domain )?[\[(<:]{0,2} ?"
+    r"((?:[a-z0-9_-]+\.)+[a-z]{2,})\b"
+)
+_LIMIT = _compile(r"(?:limit|max(?:imum)?|size|exceeds?)[^0-9]{0,40}?\b(\d[\d,]*(?: ?(?:bytes|octets|[kmg]i?b)\b)?)")
+_URL = _compile(r"\bhttps?://[a-z0-9][^\s<>\"'\[\])]+")
+# Google: "DKIM = did not pass", Microsoft: "Spf= Fail , Dkim= Pass , DMARC= Fail"
+_AUTH_RESULT = _compile(
+    r"\b(spf|dkim|dmarc) ?(?:\[[^\]]*\] with ip: \[[^\]]*\] |with ip-address )?= ?(pass|fail|none|did not pass|softfail)"
+)
+AUTH_RESULT_GATE: Final = r"\b(spf|dkim|dmarc)\b.*= ?(pass|fail|none|did not|softfail)"
+"""Where this is not found, `auth_results` finds nothing."""
+_ENHANCED = _compile(r"(?:^|[ (#\[:>'-])([45])\.([0-7])\.(\d{1,3})(?:[ ):;,\]'-]|$)")
+
+
+def blocklist(text: bytes, named: Blocklist | None) -> tuple[str, str]:
+    """(name, page for removal) of the list a refusal is about: the one `named`, else a zone the text gives, else ""."""
+    if named is not None:
+        return named.name, named.delisting
+    return _first(_ZONE, text).lower(), ""
+
+
+def sending_ip(text: bytes) -> str:
+    """The first IP address in the text; "" without."""
+    for found in _IP.finditer(text):
+        try:
+            return str(ip_address(found.group(1).decode()))
+        except ValueError:
+            continue
+    return ""
+
+
+def sender_domain(text: bytes) -> str:
+    """The domain that the text calls the sender's, in lower case; "" without."""
+    return _first(_DOMAIN, text).lower()
+
+
+def limit(text: bytes) -> str:
+    """A limit with its unit as the text writes it ("10485760", "25 MB"); "" without."""
+    return _first(_LIMIT, text)
+
+
+def url(text: bytes) -> str:
+    """The first web page named, without closing punctuation; "" without."""
+    found = _URL.search(text)
+    return found.group().decode("utf-8", "replace").rstrip(".,;:!?") if found is not None else ""
+
+
+def auth_results(text: bytes) -> str:
+    """What the text says of SPF, DKIM and DMARC, as "SPF fail, DKIM pass"; "" where it says nothing."""
+    results = {}
+    for found in _AUTH_RESULT.finditer(text):
+        method, result = (group.decode().lower() for group in found.groups())
+        results.setdefault(method.upper(), "fail" if result == "did not pass" else result)
+    return ", ".join(f"{method} {result}" for method, result in results.items())
+
+
+def enhanced_within(text: bytes, klass: int) -> EnhancedCode | None:
+    """An enhanced code of this class that stands inside the text, as in "no such user (#5.1.1)"; else None."""
+    for found in _ENHANCED.finditer(text):
+        code = EnhancedCode(*map(int, found.groups()))
+        if code.klass == klass:
+            return code
+    return None

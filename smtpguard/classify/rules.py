@@ -1,0 +1,343 @@
+"""A rule: the conditions that a reply must meet, and the category it then has. Read from TOML and checked here.
+
+    [[rule]]
+    id = "google.spf"                 # unique, lower case
+    category = "auth.spf"             # of categories.toml
+    provider = "google"               # conditions: all that are given must hold; a list means any of
+    verb = ["MAIL", "DOT"]
+    code = [550, "4xx"]
+    enhanced = ["5.7.27", "x.7.27", "5.7.606-649"]   # x: any
+    patterns = ['SPF .* did not pass']  # or pattern = '...': RE2, any case, searched in the text after the codes
+    vague = true                      # these words say that, not why: any plain text beats them
+    examples = ["550 5.7.27 ...", {reply = "...", host = "mx.example", verb = "MAIL"}]
+    reference = "..."                 # the rest is optional; what is absent comes from the category
+    cause = "..."
+    fix = "..."
+    scope = "sender"
+    confidence = 0.9
+
+The most specific rule wins, in this order: provider, text (plain before vague), enhanced code, code, verb, and then how
+many characters its pattern itself found, without gaps such as `.*`. The order of rules and files means nothing. All
+mistakes are RuleError: where, what, and what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+import re2
+
+from smtpguard.classify.categories import BY_NAME, SCOPES, places
+from smtpguard.classify.providers import PROVIDERS
+from smtpguard.mail.reply import EnhancedCode, Reply, ReplyError, Verb
+
+
+class RuleError(ValueError):
+    """A rule that cannot be used: `file: rule id: what is wrong; what to do`."""
+
+    def __init__(self, file: str, rule: str, problem: str, remedy: str) -> None:
+        super().__init__(f"{file}: {rule}: {problem}; {remedy}")
+
+
+class Rank(NamedTuple):
+    """How specific a rule is; the greater wins. `text` is 2 for plain words, 1 for vague ones."""
+
+    provider: int
+    text: int
+    enhanced: int
+    code: int
+    verb: int
+
+    @property
+    def tier(self) -> tuple[int, int]:
+        """What must be equal for another category to count as an alternative."""
+        return self.provider, self.text
+
+
+EnhancedMask = tuple[int | None, int | None, int | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A real reply that a rule must win; host and verb as the next hop gave them (None: not known)."""
+
+    reply: Reply
+    host: str = ""
+    verb: Verb | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One checked rule; empty conditions hold always. `codes` may hold 4 or 5 for a whole class."""
+
+    id: str
+    category: str
+    file: str
+    providers: frozenset[str] = frozenset()
+    verbs: frozenset[Verb] = frozenset()
+    codes: frozenset[int] = frozenset()
+    enhanced: tuple[EnhancedMask, ...] = ()
+    patterns: tuple[str, ...] = ()
+    vague: bool = False
+    examples: tuple[Example, ...] = ()
+    reference: str = ""
+    cause: str = ""
+    fix: str = ""
+    scope: str = ""
+    confidence: float = 0.0
+    rank: Rank = field(init=False)
+
+    def __post_init__(self) -> None:
+        rank = Rank(
+            provider=int(bool(self.providers)),
+            text=(1 if self.vague else 2) if self.patterns else 0,
+            enhanced=max((sum(part is not None for part in mask) for mask in self.enhanced), default=0),
+            code=2 if any(code > 99 for code in self.codes) else int(bool(self.codes)),
+            verb=int(bool(self.verbs)),
+        )
+        object.__setattr__(self, "rank", rank)  # the class is frozen
+
+    def holds(self, provider: str, verb: Verb | None, code: int, enhanced: EnhancedCode | None) -> bool:
+        """Whether all conditions but the text hold."""
+        return (
+            (not self.providers or provider in self.providers)
+            and (not self.verbs or verb in self.verbs)
+            and (not self.codes or code in self.codes or code // 100 in self.codes)
+            and (not self.enhanced or (enhanced is not None and any(_covers(mask, enhanced) for mask in self.enhanced)))
+        )
+
+
+def _covers(mask: EnhancedMask, code: EnhancedCode) -> bool:
+    klass, subject, detail = mask
+    return (
+        (klass is None or klass == code.klass)
+        and (subject is None or subject == code.subject)
+        and (detail is None or detail == code.detail)
+    )
+
+
+OPTIONS: Final = re2.Options()
+OPTIONS.log_errors = False  # a bad pattern is a RuleError, not a line on standard error
+
+
+def parse(text: str, file: str) -> list[Rule]:
+    """The rules of one TOML file; `file` is for messages. RuleError at the first mistake."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RuleError(file, "-", f"not TOML: {error}", "mend the syntax there") from None
+    if strange := sorted(set(document) - {"rule"}):
+        raise RuleError(file, "-", f"unknown key {strange[0]!r}", "a rule file holds [[rule]] tables only")
+    tables = document.get("rule", [])
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise RuleError(file, "-", "'rule' is not a list of tables", "write [[rule]] above each rule")
+    return [_rule(table, file, number) for number, table in enumerate(tables, 1)]
+
+
+def check_unique(rules: Iterable[Rule]) -> None:
+    """RuleError where two rules share an id."""
+    seen: dict[str, Rule] = {}
+    for rule in rules:
+        if (first := seen.setdefault(rule.id, rule)) is not rule:
+            raise RuleError(rule.file, rule.id, f"id already used in {first.file}", "give one of the two another id")
+
+
+# --- one table -> one rule -------------------------------------------------------------------------------------------
+
+_ID = re.compile(r"[a-z0-9][a-z0-9._-]*")
+_ENHANCED = re.compile(r"([245x])\.(\d{1,3}|x)\.(?:(\d{1,3})(?:-(\d{1,3}))?|x)")
+
+# key: the types it may have. What a key means stands in the module's docstring.
+_KEYS: Final[Mapping[str, tuple[type, ...]]] = {
+    "id": (str,),
+    "category": (str,),
+    "provider": (str, list),
+    "verb": (str, list),
+    "code": (int, str, list),
+    "enhanced": (str, list),
+    "pattern": (str,),
+    "patterns": (list,),
+    "vague": (bool,),
+    "examples": (list,),
+    "reference": (str,),
+    "cause": (str,),
+    "fix": (str,),
+    "scope": (str,),
+    "confidence": (int, float),
+}
+
+
+class _BadError(Exception):
+    """What is wrong with a value, and the remedy."""
+
+
+def _rule(table: Mapping[str, Any], file: str, number: int) -> Rule:
+    name = table.get("id")
+    label = name if isinstance(name, str) and name else f"rule number {number}"
+    try:
+        return _build(table, file)
+    except _BadError as bad:
+        raise RuleError(file, label, *bad.args) from None
+
+
+def _build(table: Mapping[str, Any], file: str) -> Rule:
+    for key, value in table.items():
+        if key not in _KEYS:
+            raise _BadError(f"unknown key {key!r}", _did_you_mean(key, _KEYS))
+        if not isinstance(value, _KEYS[key]) or (isinstance(value, bool) and bool not in _KEYS[key]):
+            kinds = " or ".join(kind.__name__ for kind in _KEYS[key])
+            raise _BadError(f"{key} is {value!r}", f"it must be {kinds}")
+    for key in ("id", "category", "examples"):
+        if not table.get(key):
+            raise _BadError(f"no {key}", "a rule needs an id, a category, and at least one real reply as its example")
+    if not _ID.fullmatch(table["id"]):
+        raise _BadError(f"id {table['id']!r}", "use lower-case letters, digits, dots, dashes and underscores")
+    if "pattern" in table and "patterns" in table:
+        raise _BadError("both pattern and patterns", "use one of them")
+    if not table.keys() & {"provider", "verb", "code", "enhanced", "pattern", "patterns"}:
+        raise _BadError("no condition", "give a pattern, an enhanced code, a code, a verb or a provider")
+    patterns = tuple(map(_pattern, _listed(table, "patterns") or _listed(table, "pattern")))
+    return Rule(
+        id=table["id"],
+        category=_one_of("category", table["category"], BY_NAME),
+        file=file,
+        providers=frozenset(_one_of("provider", word, PROVIDERS) for word in _listed(table, "provider")),
+        verbs=frozenset(Verb(_one_of("verb", word, Verb)) for word in _listed(table, "verb")),
+        codes=frozenset(map(_code, _listed(table, "code"))),
+        enhanced=tuple(mask for word in _listed(table, "enhanced") for mask in _masks(word)),
+        patterns=patterns,
+        vague=table.get("vague", False),
+        examples=tuple(map(_example, table["examples"])),
+        reference=table.get("reference", ""),
+        cause=_sentence(table, "cause"),
+        fix=_sentence(table, "fix"),
+        scope=_one_of("scope", table["scope"], SCOPES) if "scope" in table else "",
+        confidence=_confidence(table),
+    )
+
+
+def _listed(table: Mapping[str, Any], key: str) -> list[Any]:
+    value = table.get(key, [])
+    return value if isinstance(value, list) else [value]
+
+
+def _one_of(key: str, word: Any, words: Iterable[str]) -> str:
+    known = list(map(str, words))
+    if word not in known:
+        raise _BadError(f"unknown {key} {word!r}", _did_you_mean(str(word), known))
+    return str(word)
+
+
+def _did_you_mean(word: str, words: Iterable[str]) -> str:
+    known = list(words)
+    near = difflib.get_close_matches(word, known, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(known)}"
+
+
+def _code(value: Any) -> int:
+    if value in ("4xx", "5xx"):
+        return int(value[0])
+    if isinstance(value, int) and 400 <= value <= 599:
+        return value
+    raise _BadError(f"code {value!r}", 'use a number from 400 to 599, "4xx" or "5xx"')
+
+
+def _masks(value: Any) -> list[EnhancedMask]:
+    found = _ENHANCED.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        raise _BadError(f"enhanced code {value!r}", 'write it as "5.1.1", "x.1.1", "5.7.x" or "5.7.606-649"')
+    klass, subject = (None if part == "x" else int(part) for part in found.group(1, 2))
+    if found[3] is None:
+        return [(klass, subject, None)]
+    return [(klass, subject, detail) for detail in range(int(found[3]), int(found[4] or found[3]) + 1)]
+
+
+def _example(value: Any) -> Example:
+    table = {"reply": value} if isinstance(value, str) else value
+    if (
+        not isinstance(table, dict)
+        or not isinstance(table.get("reply"), str)
+        or table.keys() - {"reply", "host", "verb"}
+    ):
+        raise _BadError(f"example {value!r}", "write a reply, or a table of reply, host and verb")
+    verb = Verb(_one_of("verb", table["verb"], Verb)) if "verb" in table else None
+    try:
+        return Example(Reply.of(table["reply"], verb or Verb.MAIL), str(table.get("host", "")), verb)
+    except ReplyError as error:
+        raise _BadError(f"example {table['reply']!r}: {error}", "begin it with its code") from None
+
+
+def _sentence(table: Mapping[str, Any], key: str) -> str:
+    sentence: str = table.get(key, "")
+    try:
+        places(sentence)
+    except ValueError as error:
+        raise _BadError(f"{key} {sentence!r}: {error}", "write places as {ip|the sending IP}") from None
+    return sentence
+
+
+def _confidence(table: Mapping[str, Any]) -> float:
+    value = float(table.get("confidence", 0.0))
+    if not 0.0 <= value <= 1.0:
+        raise _BadError(f"confidence {value}", "use a number from 0 to 1")
+    return value
+
+
+def _pattern(pattern: Any) -> str:
+    if not isinstance(pattern, str) or not pattern:
+        raise _BadError(f"pattern {pattern!r}", "a pattern is a string that is not empty")
+    lower = lowered(pattern)
+    try:
+        compiled = re2.compile(lower, OPTIONS)
+    except re2.error as error:
+        said = error.args[0].decode("utf-8", "replace") if isinstance(error.args[0], bytes) else str(error)
+        raise _BadError(f"pattern {pattern!r}: {said}", "RE2 knows no look-around and no back-references") from None
+    if compiled.search("") is not None:
+        raise _BadError(f"pattern {pattern!r} matches everything", "let it need some words")
+    return lower
+
+
+def lowered(pattern: str) -> str:
+    r"""The pattern for text in lower case: all but its escapes (`\S`, `\pL`) made lower.
+
+    RE2's own case folding would do, but it makes each `s` and `k` a class of three characters, and the filter, which
+    looks for literal words, then finds none in many a pattern.
+    """
+    return re.sub(r"\\p\{?\w+\}?|\\.|.", lambda item: item[0] if item[0][0] == "\\" else item[0].lower(), pattern, flags=re.S)
+
+
+# --- how much a pattern says -----------------------------------------------------------------------------------------
+
+# An escape, a class, an opening bracket, or any character; `gap` is what matches any text and its quantifier.
+_ITEM = re.compile(
+    r"(?P<gap>(?:\.|\[\^\]?[^\]]*\]|\\S)(?:[*+?]|\{\d+(?:,\d*)?\})\??)|(?P<open>\((?!\?))|\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|.",
+    re.S,
+)
+
+
+def measuring(pattern: str) -> str:
+    """The pattern with exactly its gaps captured, so that what it says itself in a text can be told from them.
+
+    `user (name )?.{0,40}unknown` becomes `user (?:name )?(.{0,40})unknown`: a match less its groups is what the
+    pattern says. A gap is a repeated dot, negated class or `\\S`.
+    """
+    return _rewritten(pattern, "({})")
+
+
+def uncaptured(pattern: str) -> str:
+    """The pattern without groups that capture: RE2 finds where it matches several times faster then."""
+    return _rewritten(pattern, "{}")
+
+
+def _rewritten(pattern: str, gap: str) -> str:
+    def rewrite(item: re.Match[str]) -> str:
+        if item["gap"] is not None:
+            return gap.format(item[0])
+        return "(?:" if item["open"] is not None else item[0]
+
+    return _ITEM.sub(rewrite, pattern)

@@ -1,0 +1,230 @@
+"""The command line: which commands and options there are, and the exit codes. What a command does is elsewhere.
+
+Exit codes: 0 fine (warnings too), 1 found a problem, 2 could not do it (usage, unreadable file, bad configuration),
+75 temporary. `--help` must be instant: this file imports typer and nothing heavy; a command imports what it needs.
+The common options stand before the command or after it; after it wins.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, Annotated, Final
+
+import typer
+
+from smtpguard import __version__
+from smtpguard.mail.reply import Verb
+
+EXIT_USAGE: Final = 2
+
+app = typer.Typer(
+    name="smtpguard",
+    help="A smarthost that says why mail is refused.\n\nTry it: smtpguard serve --sandbox",
+    epilog="Exit codes: 0 fine, 1 found a problem, 2 could not do it, 75 try again later.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # plain help: no rich to import, nothing to colour
+    pretty_exceptions_enable=False,  # they print local variables: passwords among them
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+config_app = typer.Typer(
+    help="Look at the configuration.", no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False
+)
+app.add_typer(config_app, name="config")
+
+
+# --- the common options ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Common:
+    """What the common options say. `loud`: 1 and more for -v, -1 and less for -q."""
+
+    config: Path | None = None
+    as_json: bool = False
+    no_color: bool = False
+    loud: int = 0
+
+    def color(self, stream: IO[str], environ: Mapping[str, str]) -> bool:
+        """Whether to colour a stream: a terminal that can, and nobody said no (https://no-color.org)."""
+        refused = self.no_color or bool(environ.get("NO_COLOR")) or environ.get("TERM") == "dumb"
+        return stream.isatty() and not refused
+
+
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        metavar="FILE",
+        help="Settings; else $SMTPGUARD_CONFIG, ./smtpguard.toml, /etc/smtpguard/smtpguard.toml.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="For machines.")]
+NoColor = Annotated[bool, typer.Option("--no-color", help="Never colour; $NO_COLOR says the same.")]
+Verbose = Annotated[int, typer.Option("--verbose", "-v", count=True, show_default=False, help="Say more.")]
+Quiet = Annotated[int, typer.Option("--quiet", "-q", count=True, show_default=False, help="Say less.")]
+
+
+def _common(
+    context: typer.Context, config: Path | None, as_json: bool, no_color: bool, verbose: int, quiet: int
+) -> Common:
+    """What stood before the command, with what stands after it laid over."""
+    before = context.obj if isinstance(context.obj, Common) else Common()
+    return replace(
+        before,
+        config=config or before.config,
+        as_json=as_json or before.as_json,
+        no_color=no_color or before.no_color,
+        loud=before.loud + verbose - quiet,
+    )
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"smtpguard {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def before(
+    context: typer.Context,
+    config: Config = None,
+    as_json: Json = False,
+    no_color: NoColor = False,
+    verbose: Verbose = 0,
+    quiet: Quiet = 0,
+    version: Annotated[  # noqa: ARG001 - acts by its callback
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    context.obj = _common(context, config, as_json, no_color, verbose, quiet)
+
+
+# --- commands --------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def serve(
+    context: typer.Context,
+    sandbox: Annotated[
+        bool, typer.Option("--sandbox", help="Use the embedded next hop: needs no configuration, sends no mail.")
+    ] = False,
+    maildir: Annotated[
+        Path | None, typer.Option("--maildir", metavar="DIR", help="Keep what the sandbox accepts in this Maildir.")
+    ] = None,
+    config: Config = None,
+    as_json: Json = False,
+    no_color: NoColor = False,
+    verbose: Verbose = 0,
+    quiet: Quiet = 0,
+) -> None:
+    """Run the relay, until SIGTERM or SIGINT. SIGHUP reads the configuration again."""
+    common = _common(context, config, as_json, no_color, verbose, quiet)
+    # The log's settings are settings: laid over the file's by the environment, they outlive a reload as well.
+    if common.loud:
+        os.environ["SMTPGUARD__LOG__LEVEL"] = "debug" if common.loud > 0 else "warning"
+    if common.as_json:
+        os.environ["SMTPGUARD__LOG__FORMAT"] = "json"
+    if common.no_color:
+        os.environ["NO_COLOR"] = "1"
+    from smtpguard.config import ConfigError, load
+
+    try:
+        loaded = load(common.config, os.environ, sandbox=sandbox)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(EXIT_USAGE) from None
+    if maildir is not None and not any(hop.host == ("sandbox",) for hop in loaded.settings.next_hop.values()):
+        raise typer.BadParameter("needs --sandbox, or a next hop whose host is the sandbox", param_hint="--maildir")
+    for warning in loaded.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    from smtpguard.service import run
+
+    raise typer.Exit(run(loaded, sandbox=sandbox, maildir=maildir))
+
+
+@app.command()
+def explain(
+    context: typer.Context,
+    text: Annotated[list[str] | None, typer.Argument(metavar="TEXT|-", hidden=True)] = None,
+    jsonl: Annotated[
+        Path | None,
+        typer.Option(
+            "--jsonl",
+            metavar="FILE|-",
+            help='Many: one reply a line, plain or {"reply","next_hop","verb"}; one JSON answer a line, in order.',
+        ),
+    ] = None,
+    host: Annotated[str, typer.Option("--host", metavar="NAME", help="Who said it, as mx.example.net.")] = "",
+    verb: Annotated[
+        Verb | None,
+        typer.Option(
+            "--verb",
+            case_sensitive=False,
+            metavar="VERB",
+            help=f"What it answered: {', '.join(Verb)} (the message).",
+        ),
+    ] = None,
+    as_json: Json = False,
+    no_color: NoColor = False,
+) -> None:
+    """Say what a refusal means: cause, who can act, what to do.
+
+    TEXT is a reply as a log or a bounce shows it; - reads it from stdin.
+
+    smtpguard explain 550 5.7.26 Unauthenticated email is not accepted
+    """
+    common = _common(context, None, as_json, no_color, 0, 0)
+    if (not text) == (jsonl is None):
+        raise typer.BadParameter("give a reply, - or --jsonl FILE: one of them")
+    from smtpguard.cli.explain import run
+
+    raise typer.Exit(
+        run(
+            " ".join(text) if text else None,
+            jsonl,
+            host=host,
+            verb=verb.value if verb else None,
+            as_json=common.as_json,
+            color=common.color(sys.stdout, os.environ),
+        )
+    )
+
+
+@config_app.command("test")
+def config_test(
+    context: typer.Context,
+    config: Config = None,
+    as_json: Json = False,
+    no_color: NoColor = False,
+    verbose: Verbose = 0,
+    quiet: Quiet = 0,
+) -> None:
+    """Say all that is wrong with the configuration, or what would be used."""
+    common = _common(context, config, as_json, no_color, verbose, quiet)
+    from smtpguard.cli.config import test
+
+    raise typer.Exit(
+        test(
+            common.config,
+            os.environ,
+            as_json=common.as_json,
+            color=common.color(sys.stderr, os.environ),
+            quiet=common.loud < 0,
+        )
+    )
+
+
+def main() -> None:
+    """The console script. A fault of ours is exit code 2, never 1: nothing was found, something could not be done."""
+    try:
+        app(prog_name="smtpguard")
+    except Exception:
+        traceback.print_exc()
+        sys.exit(EXIT_USAGE)

@@ -1,0 +1,243 @@
+"""What is wrong with settings that are well-formed one by one: contradictions, missing files, open doors.
+
+A check is a generator over finished `Settings`; it yields (key, sentence) for each thing found. `MISTAKES` forbid
+a start, `WARNINGS` are said and then used. Files are opened to see that they can be; of what is in them, nothing
+is ever said. No name is looked up and no host is connected to.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+from smtpguard.config.secrets import FileError, load_users, probe
+from smtpguard.config.settings import KeyPath, ListenSettings, NextHopSettings, Settings
+from smtpguard.config.values import ListenAddress, is_ip, is_loopback, is_open
+
+Remark = tuple[KeyPath, str]
+Check = Callable[[Settings], Iterator[Remark]]
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", re.ASCII)  # a metric label and a file name
+_WILDCARDS: Final = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound
+_MTA_PATIENCE_S: Final = 600.0  # Postfix lmtp_data_done_timeout, smtp_data_done_timeout; RFC 5321 4.5.3.2.6
+
+
+def _doors(settings: Settings) -> Iterator[tuple[KeyPath, ListenAddress]]:
+    for name in ("lmtp", "smtp"):
+        for address in getattr(settings.listen, name):
+            yield ("listen", name), address
+    if settings.http.listen is not None:
+        yield ("http", "listen"), settings.http.listen
+
+
+def _hops(settings: Settings) -> Iterator[tuple[KeyPath, NextHopSettings]]:
+    for name, hop in settings.next_hop.items():
+        yield ("next_hop", name), hop
+
+
+# --- mistakes --------------------------------------------------------------------------------------------------
+
+
+def no_door(settings: Settings) -> Iterator[Remark]:
+    if not settings.listen.lmtp and not settings.listen.smtp:
+        yield ("listen",), "both doors are off: set lmtp or smtp"
+
+
+def same_address(settings: Settings) -> Iterator[Remark]:
+    """The same port of the same host, or of all hosts; port 0 never clashes."""
+    seen: list[tuple[KeyPath, ListenAddress]] = []
+    for path, address in _doors(settings):
+        for other_path, other in seen:
+            if _clash(address, other):
+                yield path, f"{address} is taken by {'.'.join(map(str, other_path))} ({other})"
+                break
+        seen.append((path, address))
+
+
+def _clash(one: ListenAddress, other: ListenAddress) -> bool:
+    if one.path or other.path:
+        return one.path == other.path
+    hosts = {one.host.lower(), other.host.lower()}
+    return one.port == other.port != 0 and (len(hosts) == 1 or not hosts.isdisjoint(_WILDCARDS))
+
+
+def open_to_the_world(settings: Settings) -> Iterator[Remark]:
+    """An open relay is found and abused within hours; a forged PROXY header or XFORWARD is no better."""
+    harm = {"allow": "send mail through this relay", "trusted": "pretend to be any client"}
+    for name, what in harm.items():
+        for net in getattr(settings.listen, name):
+            if is_open(net):
+                yield ("listen", name), f"{net} would let strangers {what}: list your own networks"
+
+
+def proxy_without_trust(settings: Settings) -> Iterator[Remark]:
+    if settings.listen.proxy_protocol and not settings.listen.trusted:
+        yield ("listen", "proxy_protocol"), "listen.trusted is empty: nobody may send a PROXY header"
+
+
+def certificates(settings: Settings) -> Iterator[Remark]:
+    """Certificate and key come together, can be read and belong together."""
+    tables: list[tuple[KeyPath, ListenSettings | NextHopSettings]] = [(("listen",), settings.listen)]
+    for path, table in [*tables, *_hops(settings)]:
+        if bool(table.tls_cert) != bool(table.tls_key):
+            missing, given = ("tls_key", "tls_cert") if table.tls_cert else ("tls_cert", "tls_key")
+            yield (*path, missing), f"is missing: {given} needs it"
+        elif table.tls_cert:
+            yield from _pair(path, table.tls_cert, table.tls_key)
+
+
+def _pair(path: KeyPath, cert: str, private: str) -> Iterator[Remark]:
+    unreadable = False
+    for name, file in (("tls_cert", cert), ("tls_key", private)):
+        try:
+            probe(file)
+        except FileError as error:
+            unreadable = True
+            yield (*path, name), f"'{file}' {error}"
+    if unreadable:
+        return
+    import ssl  # 10 ms that a configuration without TLS files need not pay
+
+    try:
+        # an encrypted key would ask for its passphrase on the terminal: "" fails instead
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, private, password=lambda: "")
+    except (ssl.SSLError, OSError) as error:
+        why = getattr(error, "reason", None) or "not PEM, or an encrypted key"
+        yield (*path, "tls_cert"), f"'{cert}' and tls_key cannot be used: {str(why).lower().replace('_', ' ')}"
+
+
+def authorities(settings: Settings) -> Iterator[Remark]:
+    for path, hop in _hops(settings):
+        if not hop.tls_ca_file:
+            continue
+        try:
+            probe(hop.tls_ca_file)
+        except FileError as error:
+            yield (*path, "tls_ca_file"), f"'{hop.tls_ca_file}' {error}"
+            continue
+        import ssl
+
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(hop.tls_ca_file)
+        except (ssl.SSLError, OSError):
+            yield (*path, "tls_ca_file"), f"'{hop.tls_ca_file}' holds no PEM certificate"
+
+
+def users(settings: Settings) -> Iterator[Remark]:
+    """Logins only inside TLS (RFC 4954 4), with a file that can be used."""
+    if not settings.listen.users_file:
+        return
+    if not settings.listen.tls_cert:
+        yield ("listen", "tls_cert"), "is missing: users_file needs it, as a login is taken inside TLS only"
+    try:
+        load_users(Path(settings.listen.users_file))
+    except FileError as error:
+        for reason in error.reasons:
+            yield ("listen", "users_file"), reason
+
+
+def spool(settings: Settings) -> Iterator[Remark]:
+    folder = settings.relay.spool_dir
+    if folder and not os.path.isdir(folder):
+        yield ("relay", "spool_dir"), f"'{folder}' is not a folder"
+    elif folder and not os.access(folder, os.W_OK | os.X_OK):
+        yield ("relay", "spool_dir"), f"'{folder}' is not writable"
+
+
+def next_hops(settings: Settings) -> Iterator[Remark]:
+    if not settings.next_hop:
+        yield ("next_hop", "default"), "no next hop: write [next_hop.default] with host, or use serve --sandbox"
+    elif "default" not in settings.next_hop:
+        yield ("next_hop", "default"), "is missing: one of the next hops must bear this name"
+    for path, hop in _hops(settings):
+        if not _NAME.fullmatch(str(path[-1])):
+            yield path, "a next hop's name is of letters, digits, '-', '_' and '.', 63 at most"
+        if not hop.host:
+            yield (*path, "host"), "is missing"
+        if hop.host == ("sandbox",) and hop.tls != "none":
+            yield (*path, "tls"), "the sandbox has no certificate: leave tls out"
+        yield from _circle(settings, path, hop)
+
+
+def _circle(settings: Settings, path: KeyPath, hop: NextHopSettings) -> Iterator[Remark]:
+    doors = {address.port for _, address in _doors(settings) if address.port}
+    for host in hop.host:
+        if is_loopback(host) and hop.port in doors:
+            yield (*path, "port"), f"{host} port {hop.port} is smtpguard itself: mail would go in circles"
+
+
+def logins(settings: Settings) -> Iterator[Remark]:
+    """A password leaves this machine inside TLS only."""
+    for path, hop in _hops(settings):
+        if hop.username and hop.password is None and not hop.password_file:
+            yield (*path, "password_file"), "is missing: username needs a password; the sample shows other ways"
+        if hop.username and hop.tls == "none" and not all(map(is_loopback, hop.host)):
+            yield (*path, "username"), "a login needs TLS: set tls = required or implicit"
+
+
+def routes(settings: Settings) -> Iterator[Remark]:
+    for index, route in enumerate(settings.route):
+        path = ("route", index, "next_hop")
+        if not route.next_hop:
+            yield path, "is missing"
+        elif route.next_hop not in settings.next_hop:
+            known = ", ".join(settings.next_hop) or "none"
+            yield path, f"'{route.next_hop}' is not one of the next hops: {known}"
+
+
+def http(settings: Settings) -> Iterator[Remark]:
+    address = settings.http.listen
+    if address is not None and not address.is_loopback and not settings.http.token_file and not settings.http.token:
+        yield ("http", "token_file"), f"is missing: {address} can be reached from other machines"
+
+
+MISTAKES: Final[tuple[Check, ...]] = (
+    *(no_door, same_address, open_to_the_world, proxy_without_trust, certificates, authorities, users, spool),
+    *(next_hops, logins, routes, http),
+)
+
+
+# --- warnings --------------------------------------------------------------------------------------------------
+
+
+def unused(settings: Settings) -> Iterator[Remark]:
+    """Keys that have no effect as the others are."""
+    for path, hop in _hops(settings):
+        if hop.tls == "none":
+            for name in ("tls_name", "tls_ca_file", "tls_cert"):
+                if getattr(hop, name):
+                    yield (*path, name), "has no effect with tls = none"
+        elif hop.tls == "opportunistic":
+            for name in ("tls_name", "tls_ca_file"):
+                if getattr(hop, name):
+                    yield (*path, name), "has no effect with tls = opportunistic, which checks no certificate"
+        if hop.password_file and not hop.username:
+            yield (*path, "password_file"), "has no effect without username"
+    for index, route in enumerate(settings.route[:-1]):
+        if not route.recipient_domain and not route.sender_domain:
+            yield ("route", index), "has no condition and takes all mail: the routes below it have no effect"
+
+
+def exposed_logins(settings: Settings) -> Iterator[Remark]:
+    for path, hop in _hops(settings):
+        if hop.username and hop.tls == "none":
+            yield (*path, "tls"), "the password is sent in clear, if only within this machine"
+        elif hop.username and hop.tls == "opportunistic":
+            yield (*path, "tls"), "checks no certificate: the password goes to whoever answers; set required"
+
+
+def patience(settings: Settings) -> Iterator[Remark]:
+    if settings.relay.answer_within >= _MTA_PATIENCE_S:
+        yield ("relay", "answer_within"), f"an MTA gives up after {_MTA_PATIENCE_S:g}s and sends the message again"
+
+
+def unverifiable_addresses(settings: Settings) -> Iterator[Remark]:
+    for path, hop in _hops(settings):
+        if hop.tls in ("required", "implicit") and not hop.tls_name and any(map(is_ip, hop.host)):
+            yield (*path, "host"), "few certificates name an IP address: set tls_name, or write the host's name"
+
+
+WARNINGS: Final[tuple[Check, ...]] = (unused, exposed_logins, patience, unverifiable_addresses)

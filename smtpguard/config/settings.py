@@ -1,0 +1,267 @@
+"""The settings: every key with its type, default and doc, in the order of the sample file.
+
+This is the one source. The sample file, the list of keys that need a restart and the suggestions for a mistyped
+key are made from it. Names are the names of the TOML file. Durations are seconds, sizes octets, lists tuples.
+A default stands here as it would be written in the file; "" means none or off.
+Sections of capabilities that do not exist yet are not here, and so are not accepted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, Final, Literal, get_args, get_origin
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic.fields import FieldInfo
+
+from smtpguard.config import values
+from smtpguard.config.values import ListenAddress, Network
+
+KeyPath = tuple[str | int, ...]  # ("next_hop", "default", "tls"), ("route", 0, "next_hop")
+
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Port = Annotated[int, Field(ge=1, le=65_535)]
+Duration = Annotated[float, BeforeValidator(values.duration)]
+Pause = Annotated[Duration, Field(ge=0.001)]  # a duration that 0 would make senseless
+Size = Annotated[int, Field(ge=1), BeforeValidator(values.size)]
+Mode = Annotated[int, BeforeValidator(values.mode)]
+Listen = Annotated[tuple[ListenAddress, ...], BeforeValidator(values.listen_addresses)]
+Networks = Annotated[tuple[Network, ...], BeforeValidator(values.networks)]
+Hosts = Annotated[tuple[str, ...], BeforeValidator(values.hosts)]
+Domains = Annotated[tuple[str, ...], BeforeValidator(values.domains)]
+Keywords = Annotated[tuple[str, ...], BeforeValidator(values.keywords)]
+HostName = Annotated[str, BeforeValidator(values.host_name)]
+Line = Annotated[str, BeforeValidator(values.line)]
+File = Annotated[str, BeforeValidator(values.file)]
+Tls = Literal["none", "opportunistic", "required", "implicit"]
+
+
+def key(
+    default: object, doc: str, *, given: Callable[[dict[str, Any]], object] | None = None, restart: bool = False
+) -> Any:
+    """A key: its default as written in TOML, and its doc (one line).
+
+    `given` computes the default from the keys above it; `default` is then only what the sample shows.
+    `restart`: a change counts from the next start only.
+    """
+    notes: dict[str, Any] = {"shown": default, "restart": restart}
+    if given is not None:
+        return Field(default_factory=given, description=doc, json_schema_extra=notes)
+    return Field(default=default, description=doc, json_schema_extra=notes)
+
+
+def section(make: Callable[[], object], doc: str, *, restart: bool = False) -> Any:
+    """A table of keys with its doc. `restart`: as in `key`, for all of them."""
+    return Field(default_factory=make, description=doc, json_schema_extra={"restart": restart})
+
+
+def internal() -> Any:
+    """Not a key of the file: filled in by `load`."""
+    return Field(default=None, exclude=True, repr=False)
+
+
+class Section(BaseModel):
+    """A table of the file: frozen, no unknown keys, no conversion but the written ones, no values in errors."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, validate_default=True, hide_input_in_errors=True
+    )
+
+
+class ListenSettings(Section):
+    """[listen]"""
+
+    lmtp: Listen = key("127.0.0.1:10724", 'host:port, "unix:/path", or a list; "" = off; port 0 = any free port')
+    smtp: Listen = key("127.0.0.1:10725", "the same")
+    socket_mode: Mode = key("0660", "permissions of Unix sockets")
+    allow: Networks = key(["127.0.0.0/8", "::1/128"], "who may send without a login")
+    trusted: Networks = key(["127.0.0.0/8", "::1/128"], "who may use XFORWARD and PROXY")
+    users_file: File = key("", "name:hash lines (scrypt, argon2); enables AUTH; needs tls_cert")
+    max_sessions: Count = key(500, "beyond it, accepting pauses")
+    max_sessions_per_client: Count = key(500, "beyond it, 421")
+    max_message_size: Size = key("50MiB", "offered as SIZE; larger mail is refused with 552")
+    idle_timeout: Pause = key("300s", "a client silent for so long gets 421")
+    tls_cert: File = key("", "PEM chain; enables STARTTLS")
+    tls_key: File = key("", "its PEM key, not encrypted")
+    proxy_protocol: bool = key(False, "expect a PROXY header in front of each session")
+
+
+class RelaySettings(Section):
+    """[relay]"""
+
+    hostname: HostName = key("", "greeting, Received, EHLO to the next hop; default: this host's full name")
+    received_header: bool = key(True, "put a Received field on top")
+    bare_newline: Literal["reject", "normalize"] = key("reject", "reject | normalize: CR or LF alone in a message")
+    answer_within: Annotated[Duration, Field(ge=1.0)] = key("570s", "from the end of data to our answer, at most")
+    drain: Duration = key("30s", "at a stop, how long mail under way may take")
+    memory: Size = key("256MiB", "for all messages together; beyond it 452")
+    spool_dir: File = key("", "large messages; default: /var/lib/smtpguard/spool, else the temporary folder")
+
+
+class TimeoutSettings(Section):
+    """next_hop.NAME.timeout"""
+
+    connect: Pause = key("30s", "connection and greeting")
+    command: Pause = key("120s", "the answer to a command")
+    data: Pause = key("300s", "without progress while the message is sent")
+    final: Pause = key("540s", "the answer to the message")
+
+
+def _default_tls(given: dict[str, Any]) -> object:
+    return "none" if given.get("host") == ("sandbox",) else "required"
+
+
+def _default_port(given: dict[str, Any]) -> object:
+    return 465 if given.get("tls") == "implicit" else 587  # RFC 8314 7.3, RFC 6409 3.1
+
+
+class NextHopSettings(Section):
+    """[next_hop.NAME]"""
+
+    host: Hosts = key([], 'a string or a list, tried in order; "sandbox" = the embedded one')
+    tls: Tls = key("required", "none | opportunistic | required | implicit", given=_default_tls)
+    port: Port = key(587, "465 with tls = implicit", given=_default_port)
+    tls_name: HostName = key("", "name its certificate must bear; default: the host")
+    tls_ca_file: File = key("", "PEM; default: the system's")
+    tls_cert: File = key("", "PEM client certificate")
+    tls_key: File = key("", "its PEM key, not encrypted")
+    username: Line = key("", "log in as")
+    password_file: File = key("", "or systemd credential next_hop.NAME.password, or the environment")
+    bind: Annotated[str, BeforeValidator(values.source_address)] = key("", "source address")
+    connections: Count = key(50, "at once, over all hosts")
+    messages_per_connection: Count = key(100, "then a new one is opened")
+    idle: Duration = key("30s", "how long an unused connection is kept")
+    queue_wait: Duration = key("5s", "how long mail waits for a free connection; then 451")
+    discard_keywords: Keywords = key([], "do not use what it offers: CHUNKING, PIPELINING, ...")
+    timeout: TimeoutSettings = section(
+        TimeoutSettings, "to connect; for an answer; without progress in the message; for its answer"
+    )
+    password: SecretStr | None = internal()
+
+
+class RouteSettings(Section):
+    """[[route]]: both conditions must hold; an empty one always does."""
+
+    recipient_domain: Domains = key([], "example.org, or *.example.org for all below it")
+    sender_domain: Domains = key([], "the same for the reverse path")
+    next_hop: str = key("", "the name of a [next_hop.NAME]")
+
+
+class ReplySettings(Section):
+    """[reply]"""
+
+    explain: bool = key(True, "add Fix and Cause lines to a refusal")
+    contact: Line = key("", "whom to ask, shown in explanations")
+    greeting_5xx: Literal["defer", "bounce"] = key("defer", "defer | bounce: a next hop that greets with 5xx")
+
+
+class PrivacySettings(Section):
+    """[privacy]"""
+
+    addresses: Literal["full", "mask", "hash", "domain"] = key("mask", "full | mask | hash | domain: in logs and pages")
+
+
+class HttpSettings(Section):
+    """[http]"""
+
+    listen: Annotated[ListenAddress | None, BeforeValidator(values.http_address)] = key(
+        "127.0.0.1:9125", 'metrics, health, API; "" = off', restart=True
+    )
+    token_file: File = key("", "bearer token; needed where listen is not a loopback address")
+    token: SecretStr | None = internal()
+
+
+class LogSettings(Section):
+    """[log]"""
+
+    format: Literal["json", "console"] = key("json", "json | console")
+    level: Literal["debug", "info", "warning", "error"] = key("info", "debug | info | warning | error")
+    deliveries: Literal["all", "problems"] = key("all", "all | problems: a line for each accepted recipient, or none")
+
+
+def _tables(value: object) -> object:
+    """TOML gives arrays of tables as lists; strict tuples take no list."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+class Settings(Section):
+    """All settings. `next_hop` by name; `load` makes sure that "default" is among them."""
+
+    listen: ListenSettings = section(
+        ListenSettings, "The doors, where the MTA connects. Changes here count from the next start.", restart=True
+    )
+    relay: RelaySettings = section(RelaySettings, "What happens to a message.")
+    next_hop: dict[str, NextHopSettings] = section(dict, "Where mail goes; [next_hop.default] is needed.")
+    route: Annotated[tuple[RouteSettings, ...], BeforeValidator(_tables)] = section(
+        tuple, "Other next hops for some mail: the first match wins; without one, next_hop.default."
+    )
+    reply: ReplySettings = section(ReplySettings, "How a refusal reads.")
+    privacy: PrivacySettings = section(PrivacySettings, "What is shown of addresses.")
+    http: HttpSettings = section(HttpSettings, "For machines and monitors, not for mail.")
+    log: LogSettings = section(LogSettings, "One line an event, on standard output.")
+
+
+# --- questions about the settings themselves -------------------------------------------------------------------
+
+
+def keys(model: type[Section]) -> dict[str, FieldInfo]:
+    """The keys that a table of the file may have."""
+    return {name: field for name, field in model.model_fields.items() if not field.exclude}
+
+
+def extra(field: FieldInfo) -> dict[str, Any]:
+    """What `key` and `section` noted of a field."""
+    return field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+
+
+def table_of(annotation: object) -> type[Section] | None:
+    """The table behind a field: itself, or the one of its dict or list."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    if get_origin(annotation) in (dict, tuple):
+        return next((found for found in map(table_of, get_args(annotation)) if found), None)
+    return None
+
+
+def table_at(path: KeyPath) -> type[Section] | None:
+    """The table at a path; None where there is none. Names of next hops and positions of routes are free."""
+    table: type[Section] | None = Settings
+    steps = iter(path)
+    for step in steps:
+        field = table.model_fields.get(str(step)) if table else None
+        if field is None:
+            return None
+        table = table_of(field.annotation)
+        if table is not None and get_origin(field.annotation) in (dict, tuple):
+            next(steps, None)  # the name of a next hop, the position of a route
+    return table
+
+
+def field_at(path: KeyPath) -> FieldInfo | None:
+    """The field at a path, the internal ones too; None where there is none."""
+    table = table_at(path[:-1]) if path else None
+    return table.model_fields.get(str(path[-1])) if table else None
+
+
+def _restart_keys(table: type[Section] = Settings, above: str = "", inherited: bool = False) -> Iterator[str]:
+    for name, field in keys(table).items():
+        needed = inherited or bool(extra(field).get("restart"))
+        inner = table_of(field.annotation)
+        if inner is not None:
+            yield from _restart_keys(inner, f"{above}{name}.", needed)
+        elif needed:
+            yield above + name
+
+
+RESTART_KEYS: Final = frozenset(_restart_keys())
+"""Keys, dotted, whose change counts from the next start only: all of `listen`, and `http.listen`."""
+
+
+def needs_restart(old: Settings, new: Settings) -> tuple[str, ...]:
+    """The changed keys that a reload cannot apply, sorted."""
+
+    def value(settings: Settings, name: str) -> object:
+        table, _, last = name.partition(".")
+        return getattr(getattr(settings, table), last)
+
+    return tuple(sorted(name for name in RESTART_KEYS if value(old, name) != value(new, name)))

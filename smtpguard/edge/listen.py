@@ -1,0 +1,185 @@
+"""Listening sockets: bound or handed over (`LISTEN_FDS`), and the loop that accepts on them (contract 1.3, 1.6).
+
+Accepting is ours, so that it can pause: beyond `max_sessions` new clients wait in the kernel's backlog, and without a
+free descriptor they wait until there is one. A refused connection would make Postfix throttle the destination, which is
+all of its mail.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+import stat
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from smtpguard.config import ListenAddress
+from smtpguard.edge.smtpd import Door
+
+BACKLOG: Final = 512
+_PAUSE_S: Final = 0.5
+_FIRST_FD: Final = 3  # sd_listen_fds(3): SD_LISTEN_FDS_START
+
+
+def bind(address: ListenAddress, *, mode: int = 0o660) -> socket.socket:
+    """A listening socket, not blocking; OSError says why not. A stale Unix socket is removed, a live one is not."""
+    if address.path:
+        return _bind_unix(address.path, mode)
+    family, kind, _, _, where = socket.getaddrinfo(
+        address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    listener = socket.socket(family, kind)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind(where)
+        return _listening(listener)
+    except BaseException:
+        listener.close()
+        raise
+
+
+def _bind_unix(path: str, mode: int) -> socket.socket:
+    with contextlib.suppress(FileNotFoundError):
+        if stat.S_ISSOCK(os.stat(path).st_mode):
+            with socket.socket(socket.AF_UNIX) as probe:
+                probe.settimeout(1)
+                if probe.connect_ex(path) == 0:
+                    raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), path)
+            os.unlink(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        before = os.umask(0o777 & ~mode)
+        try:
+            listener.bind(path)
+        finally:
+            os.umask(before)
+        return _listening(listener)
+    except BaseException:
+        listener.close()
+        raise
+
+
+def _listening(listener: socket.socket) -> socket.socket:
+    listener.listen(BACKLOG)
+    listener.setblocking(False)
+    return listener
+
+
+def handed_over(environ: Mapping[str, str]) -> list[tuple[str, socket.socket]]:
+    """The sockets that systemd passed to us (sd_listen_fds(3)), with their names (`FileDescriptorName=`), or []."""
+    if environ.get("LISTEN_PID") != str(os.getpid()):
+        return []
+    try:
+        count = int(environ.get("LISTEN_FDS", "0"))
+    except ValueError:
+        return []
+    names = environ.get("LISTEN_FDNAMES", "").split(":")
+    sockets: list[tuple[str, socket.socket]] = []
+    for index in range(count):
+        given = socket.socket(fileno=_FIRST_FD + index)
+        given.setblocking(False)
+        os.set_inheritable(given.fileno(), False)
+        sockets.append((names[index] if index < len(names) else "", given))
+    return sockets
+
+
+def is_at(listener: socket.socket, address: ListenAddress) -> bool:
+    """Whether a socket listens where the configuration says."""
+    name = listener.getsockname()
+    if isinstance(name, str | bytes):
+        return bool(address.path) and os.fsdecode(name) == address.path
+    return not address.path and (name[0], name[1]) == (address.host, address.port)
+
+
+def shown(listener: socket.socket) -> str:
+    """`127.0.0.1:10724`, `[::1]:10724` or `unix:/path`."""
+    name = listener.getsockname()
+    if isinstance(name, str | bytes):
+        return f"unix:{os.fsdecode(name)}"
+    return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
+
+
+class Acceptor:
+    """Accepts on all listeners of the doors, at most `limit` sessions at a time; `sessions` are those open now."""
+
+    def __init__(self, limit: int) -> None:
+        self.sessions: set[Door] = set()
+        self._limit = limit
+        self._room = asyncio.Event()
+        self._room.set()
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._listeners: list[socket.socket] = []
+
+    def accept(self, listener: socket.socket, make: Callable[[Callable[[Door], None]], Door]) -> None:
+        """Accept on this listener from now on; `make` gives a session, told what to call when it ended."""
+        self._listeners.append(listener)
+        self._tasks.append(asyncio.get_running_loop().create_task(self._accept(listener, make)))
+
+    async def _accept(self, listener: socket.socket, make: Callable[[Callable[[Door], None]], Door]) -> None:
+        loop = asyncio.get_running_loop()
+
+        def session() -> Door:
+            door = make(self._left)
+            self.sessions.add(door)
+            self._empty.clear()
+            if len(self.sessions) >= self._limit:
+                self._room.clear()
+            return door
+
+        while True:
+            await self._room.wait()
+            try:
+                connection, _ = await loop.sock_accept(listener)
+            except OSError as error:
+                # No descriptor or memory free, or the client went already: wait, then go on.
+                if error.errno not in (errno.ECONNABORTED, errno.EINTR):
+                    await asyncio.sleep(_PAUSE_S)
+                continue
+            try:
+                if connection.family != socket.AF_UNIX:
+                    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                await loop.connect_accepted_socket(session, connection)
+            except OSError:
+                connection.close()
+
+    def _left(self, door: Door) -> None:
+        self.sessions.discard(door)
+        if len(self.sessions) < self._limit:
+            self._room.set()
+        if not self.sessions:
+            self._empty.set()
+
+    async def close(self, *, unlink: Sequence[str] = ()) -> None:
+        """Stop accepting; sockets of ours are closed, and the named Unix sockets removed."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+        for listener in self._listeners:
+            listener.close()
+        for path in unlink:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+
+    async def drain(self, seconds: float) -> int:
+        """End all sessions (contract 1.6); how many had to be cut off in the middle of an answer."""
+        for session in list(self.sessions):
+            session.stop()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._empty.wait()
+        left = list(self.sessions)
+        for session in left:
+            session.cut_off()
+        if left:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(2):
+                    await self._empty.wait()
+        return len(left)

@@ -1,0 +1,188 @@
+"""The connections of one next hop: how many at once, which are kept, who waits for one.
+
+Rules of this file:
+- A slot is the right to one connection. Who carries a transaction has one, and so has a connection that is leaving,
+  until it is closed: the other side counts it too. There are `connections` of them; who finds none free waits in turn.
+- A kept connection has no slot; kept and slots together are never more than `connections` when one is opened.
+- Kept ones are used newest first, so that what is not needed grows old, and goes after `idle`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final, Protocol
+
+from smtpguard.config.settings import NextHopSettings
+from smtpguard.edge.connect import Connected
+from smtpguard.edge.pipeline import QUIT_S, Connection
+from smtpguard.mail.reply import HopFailure
+
+CLOSE_S: Final = QUIT_S + 0.5
+
+
+class Gauge(Protocol):
+    """A prometheus_client Gauge, or one child of it."""
+
+    def inc(self, amount: float = 1) -> None: ...
+
+    def dec(self, amount: float = 1) -> None: ...
+
+
+class Pool:
+    """Slots and kept connections over all hosts of a next hop.
+
+    `on_failure` is told when a connection fails under a transaction that had begun.
+    """
+
+    def __init__(self, settings: NextHopSettings, in_use: Gauge, on_failure: Callable[[HopFailure], object]) -> None:
+        self._settings = settings
+        self._in_use = in_use
+        self._on_failure = on_failure
+        self._taken = 0
+        self._waiting: deque[asyncio.Future[bool]] = deque()
+        self._kept: dict[str, list[Connection]] = {host: [] for host in settings.host}  # oldest first
+        self._alive: set[Connection] = set()
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._emptied: asyncio.Event | None = None
+        self.is_closing = False
+
+    # Slots
+
+    async def slot(self, until: float) -> bool:
+        """Take a slot, waiting for it until then (loop time); False if there was none. Give it back by `release`."""
+        if self._taken < self._settings.connections and not self._waiting:
+            self._taken += 1
+            return True
+        loop = asyncio.get_running_loop()
+        turn: asyncio.Future[bool] = loop.create_future()
+        self._waiting.append(turn)
+        timer = loop.call_at(until, self._give_up, turn)
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if turn.cancelled():
+                self._waiting.remove(turn)
+            elif turn.result():  # it was our turn, at the very moment
+                self.release()
+            raise
+        finally:
+            timer.cancel()
+
+    def _give_up(self, turn: asyncio.Future[bool]) -> None:
+        if not turn.done():
+            self._waiting.remove(turn)
+            turn.set_result(False)
+
+    def release(self) -> None:
+        """Give a slot back: to the one who has waited longest, if any."""
+        for turn in self._waiting:
+            if not turn.done():
+                self._waiting.remove(turn)
+                turn.set_result(True)
+                return
+        self._taken -= 1
+
+    def hold(self, connection: Connection) -> None:
+        """The caller's slot becomes the connection's: it comes back by itself. Not where the connection is dead."""
+        if connection in self._alive:
+            connection.is_held = True
+            self._in_use.inc()
+
+    def _let_go(self, connection: Connection) -> None:
+        if connection.is_held:
+            connection.is_held = False
+            self._in_use.dec()
+            self.release()
+
+    # Connections
+
+    def newest(self, host: str) -> Connection | None:
+        """Take out the connection to this host that was used last, if one is still good."""
+        kept = self._kept[host]
+        while kept:
+            connection = kept.pop()
+            if connection.is_alive:
+                return connection
+            connection.quit()
+        return None
+
+    def make_room(self) -> None:
+        """Before a connection is opened, for which there is a slot: part with kept ones that would be too many."""
+        while self._taken + sum(map(len, self._kept.values())) > self._settings.connections:
+            lists = [kept for kept in self._kept.values() if kept]
+            if not lists:
+                return
+            min(lists, key=lambda kept: kept[0].idle_since).pop(0).quit()
+
+    def adopt(self, connected: Connected) -> Connection:
+        """Take care of a new connection."""
+        connection = Connection(connected, self._settings.timeout, self._free, self._gone)
+        self._alive.add(connection)
+        return connection
+
+    def keep(self, connection: Connection) -> None:
+        """It is not needed now: keep it for the next transaction, or let it go where it has served its time."""
+        settings = self._settings
+        has_served = connection.transactions >= settings.messages_per_connection
+        if has_served or self.is_closing or not connection.is_alive:
+            connection.quit()
+            return
+        loop = asyncio.get_running_loop()
+        connection.idle_since = loop.time()
+        self._kept[connection.hop.host].append(connection)
+        if self._sweeper is None:
+            self._sweeper = loop.call_at(connection.idle_since + settings.idle, self._sweep)
+
+    def _free(self, connection: Connection) -> None:
+        """Its transaction is over and its state clean. A slot stays with it if it leaves, until `_gone`."""
+        self.keep(connection)
+        if connection.is_alive:
+            self._let_go(connection)
+
+    def _gone(self, connection: Connection, failure: HopFailure | None) -> None:
+        """It is closed or reset."""
+        if failure is not None and connection.is_held:
+            self._on_failure(failure)
+        with suppress(ValueError):
+            self._kept[connection.hop.host].remove(connection)
+        self._let_go(connection)
+        self._alive.discard(connection)
+        if self._emptied is not None and not self._alive:
+            self._emptied.set()
+
+    def _sweep(self) -> None:
+        """Part with what was not used for `idle`."""
+        loop = asyncio.get_running_loop()
+        self._sweeper = None
+        since = loop.time() - self._settings.idle
+        for kept in self._kept.values():
+            while kept and kept[0].idle_since <= since:
+                kept.pop(0).quit()
+        oldest = min((kept[0].idle_since for kept in self._kept.values() if kept), default=None)
+        if oldest is not None:
+            self._sweeper = loop.call_at(oldest + self._settings.idle, self._sweep)
+
+    async def close(self, within_s: float) -> None:
+        """Give no more slots; let the transactions under way end within so many seconds, reset the rest."""
+        self.is_closing = True
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(False)
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
+        for kept in self._kept.values():
+            while kept:
+                kept.pop().quit()
+        if self._alive:
+            self._emptied = asyncio.Event()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(within_s, CLOSE_S)):
+                    await self._emptied.wait()
+        for connection in list(self._alive):
+            connection.abort()
+        await asyncio.sleep(0)  # a reset socket is closed in the loop's next round

@@ -1,0 +1,66 @@
+"""Octets of a next hop in, reply lines out: strict, incremental, bounded (RFC 5321 4.2).
+
+    reply = *( code "-" [text] CRLF ) code [ SP [text] ] CRLF
+
+A reply ends at the first line without a hyphen after its code. LF alone ends a line too: some servers send it, and no
+harm comes of it in this direction. Anything else raises `ReplyError`: a server that we misunderstand once is not
+listened to again. All replies are read here: `connect.py` feeds it before aiosmtplib may look, `exchange.py` in a
+transaction.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from smtpguard.mail.reply import ReplyError
+
+MAX_LINE_OCTETS: Final = 2_048  # RFC 5321 4.5.3.1.5 allows 512; Exchange and Gmail go beyond it
+MAX_LINES: Final = 100
+MAX_OCTETS: Final = 65_536
+
+# RFC 5321 4.2: Reply-code = %x32-35 %x30-35 %x30-39. The second digit is not held to 0-5 (571 and the like are in use).
+_LINE: Final = re.compile(rb"[2-5][0-9][0-9](?:[ -]|\Z)")
+
+
+class ReplyReader:
+    """Splits what one connection sends into replies. Useless after it has raised."""
+
+    __slots__ = ("_lines", "_octets", "_rest")
+
+    def __init__(self) -> None:
+        self._rest = b""  # a line not yet ended
+        self._lines: list[bytes] = []  # of a reply not yet ended
+        self._octets = 0
+
+    @property
+    def is_between(self) -> bool:
+        """Whether no reply is half read."""
+        return not self._rest and not self._lines
+
+    def feed(self, octets: bytes) -> Iterator[list[bytes]]:
+        """The replies that `octets` complete, each as its lines without CRLF, in order; ReplyError at what is none.
+
+        Lazy: a reply comes out before what follows it is looked at.
+        """
+        if self._rest:
+            octets = self._rest + octets
+        start = 0
+        while (end := octets.find(b"\n", start)) >= 0:
+            line = octets[start:end].removesuffix(b"\r")
+            start = end + 1
+            lines = self._lines
+            lines.append(line)
+            self._octets += len(line)
+            if len(line) > MAX_LINE_OCTETS or len(lines) > MAX_LINES or self._octets > MAX_OCTETS:
+                raise ReplyError("a reply without measure")
+            if not _LINE.match(line) or lines[0][:3] != line[:3]:
+                raise ReplyError(f"{line[:40]!r} is no line of this reply")
+            if line[3:4] != b"-":
+                self._lines = []
+                self._octets = 0
+                yield lines
+        self._rest = octets[start:] if start else octets
+        if len(self._rest) > MAX_LINE_OCTETS + 1:
+            raise ReplyError("a reply line without an end")

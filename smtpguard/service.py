@@ -1,0 +1,425 @@
+"""From settings to a running relay: build, start, reload, drain, stop (contract 1.6).
+
+Everything that the rooms want passed in is made here: clock, ids, sockets, hops, log, metrics. `run` is the program;
+`Service` is the same for tests, inside a loop of theirs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import secrets
+import signal
+import socket
+import ssl
+import sys
+import time
+from collections.abc import Callable, Mapping
+from email.utils import formatdate
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any, Final
+
+from smtpguard import __version__
+from smtpguard.classify import Classifier
+from smtpguard.classify import load as load_rules
+from smtpguard.config import (
+    ConfigError,
+    ListenAddress,
+    Loaded,
+    NextHopSettings,
+    Settings,
+    load,
+    load_users,
+    needs_restart,
+)
+from smtpguard.edge import listen
+from smtpguard.edge.auth import Users
+from smtpguard.edge.doorkeeper import Doorkeeper
+from smtpguard.edge.log import Log, configure
+from smtpguard.edge.metrics import Metrics
+from smtpguard.edge.nexthop import NextHop
+from smtpguard.edge.smtpd import Door
+from smtpguard.edge.spool import Memory
+from smtpguard.flow import Relay
+from smtpguard.mail.session import DoorName
+from smtpguard.record import Masker, Record
+from smtpguard.routes import Routes
+from smtpguard.sandbox import Sandbox
+from smtpguard.web import Http
+
+SPOOL_DIR: Final = Path("/var/lib/smtpguard/spool")
+LAG_EVERY_S: Final = 0.5
+EXIT_FINE: Final = 0
+EXIT_CANNOT: Final = 2
+
+
+class CannotStart(Exception):
+    """Something outside of the settings stands in the way; the text names it and the remedy."""
+
+
+class Ids:
+    """Event ids: twelve characters of Crockford's base 32, seven of time (a second) and five of a counter.
+
+    They sort by time; the counter begins anywhere, so that two nodes hardly ever make the same.
+    """
+
+    _DIGITS: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+    def __init__(self, now: Callable[[], float], start: int) -> None:
+        self._now = now
+        self._count = start
+
+    def __call__(self) -> str:
+        self._count = (self._count + 1) & 0x1FFFFFF
+        number = (int(self._now()) << 25) | self._count
+        return "".join(self._DIGITS[(number >> shift) & 31] for shift in range(55, -5, -5))
+
+
+class Dates:
+    """The time now as RFC 5322 writes it, made once a second."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._second = -1
+        self._text = ""
+
+    def __call__(self) -> str:
+        second = int(self._now())
+        if second != self._second:
+            self._second, self._text = second, formatdate(second, localtime=True)
+        return self._text
+
+
+class Journal:
+    """flow.Journal: the log and the metrics, each of which never raises."""
+
+    def __init__(self, log: Log, metrics: Metrics) -> None:
+        self._log = log
+        self._metrics = metrics
+
+    def write(self, record: Record) -> None:
+        """Log it, count it."""
+        self._metrics.write(record)
+        self._log.write(record)
+
+
+class Service:
+    """One relay. `await start()`, then `await stop()`; `addresses` tells where it listens."""
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        *,
+        maildir: Path | None = None,
+        reload: Callable[[], Loaded] | None = None,
+        environ: Mapping[str, str] | None = None,
+        stream: Any = None,
+    ) -> None:
+        self.settings = loaded.settings
+        self.path = loaded.path
+        self.addresses: dict[str, list[str]] = {}
+        self._reload = reload
+        self._environ = environ if environ is not None else os.environ
+        self._maildir = maildir
+        self._new_id = Ids(time.time, secrets.randbits(25))
+        self.metrics = Metrics()
+        self.log = configure(
+            self.settings.log,
+            stream,
+            masker=self._masker(self.settings),
+            on_drop=self.metrics.events_dropped.labels("log").inc,
+        )
+        self._classifier: Classifier = load_rules()
+        self._hostname = self.settings.relay.hostname or _own_name()
+        self._sandbox: Sandbox | None = None
+        self._hops: dict[str, NextHop] = {}
+        self._keeper: Doorkeeper | None = None
+        self._acceptor: listen.Acceptor | None = None
+        self._http: Http | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._ready = False
+
+    # -- start ---------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Bind, connect nothing yet, listen; CannotStart with a remedy if that is not possible."""
+        settings = self.settings
+        doors = self._bind()
+        try:
+            await self._start_sandbox()
+            self._hops = {name: self._hop(name, hop) for name, hop in settings.next_hop.items()}
+            self._keeper = Doorkeeper(
+                listen=settings.listen,
+                relay=self._relay(settings),
+                memory=Memory(settings.relay.memory),
+                spool_dir=_spool_dir(settings),
+                normalize=settings.relay.bare_newline == "normalize",
+                metrics=self.metrics,
+                log=self.log,
+                date=Dates(time.time),
+                tls=self._tls(settings),
+                users=Users(load_users(Path(settings.listen.users_file))) if settings.listen.users_file else None,
+            )
+            await self._start_http()
+        except BaseException:
+            for _, listener in doors:
+                listener.close()
+            await self._close_hops()
+            raise
+        self._acceptor = listen.Acceptor(settings.listen.max_sessions)
+        for door, listener in doors:
+            self.addresses.setdefault(door, []).append(listen.shown(listener))
+            self._acceptor.accept(listener, partial(Door, door, self._keeper, self._new_id))
+        self._spawn(self._ask_hops())
+        self._spawn(self._watch_lag())
+        self._ready = True
+        self.log.event(
+            "service-started",
+            f"smtpguard {__version__} listens on " + ", ".join(chain.from_iterable(self.addresses.values())),
+            fields={
+                "service.version": __version__,
+                "smtpguard.config": str(self.path or ""),
+                **{f"smtpguard.listen.{door}": ",".join(where) for door, where in self.addresses.items()},
+            },
+        )
+
+    def _bind(self) -> list[tuple[DoorName, socket.socket]]:
+        """The doors' sockets: those handed over by systemd, else bound here."""
+        given = listen.handed_over(self._environ)
+        bound: list[tuple[DoorName, socket.socket]] = []
+        names: tuple[DoorName, ...] = ("lmtp", "smtp")
+        for door in names:
+            addresses: tuple[ListenAddress, ...] = getattr(self.settings.listen, door)
+            mine = [one for name, one in given if name == door]
+            mine += [one for name, one in given if name not in names and any(listen.is_at(one, a) for a in addresses)]
+            bound += [(door, one) for one in mine]
+            if mine:
+                continue
+            for address in addresses:
+                try:
+                    bound.append((door, listen.bind(address, mode=self.settings.listen.socket_mode)))
+                except OSError as error:
+                    for _, listener in bound:
+                        listener.close()
+                    where = f"unix:{address.path}" if address.path else f"{address.host}:{address.port}"
+                    raise CannotStart(
+                        f"listen.{door}: cannot listen on {where}: {error.strerror}; "
+                        "is another smtpguard running, or the port taken?"
+                    ) from error
+        return bound
+
+    async def _start_sandbox(self) -> None:
+        if self._sandbox is None and any(_is_sandbox(hop) for hop in self.settings.next_hop.values()):
+            self._sandbox = Sandbox(maildir=self._maildir, keep=False)
+            await self._sandbox.start()
+
+    async def _start_http(self) -> None:
+        where = self.settings.http.listen
+        if where is None:
+            return
+        token = self.settings.http.token
+        self._http = Http(
+            exposition=self.metrics.exposition,
+            ready=lambda: {"listening": self._ready, "config": True},  # a bad file never becomes the configuration
+            token=token.get_secret_value() if token else "",
+        )
+        try:
+            host, port = await self._http.start(where.host, where.port)
+        except OSError as error:
+            raise CannotStart(
+                f"http.listen: cannot listen on {where.host}:{where.port}: {error.strerror}; "
+                "is another smtpguard running, or the port taken?"
+            ) from error
+        self.addresses["http"] = [f"[{host}]:{port}" if ":" in host else f"{host}:{port}"]
+
+    def _hop(self, name: str, settings: NextHopSettings) -> NextHop:
+        if _is_sandbox(settings):
+            assert self._sandbox is not None
+            settings = settings.model_copy(update={"host": ("127.0.0.1",), "port": self._sandbox.port})
+        return NextHop(name, settings, hostname=self._hostname, metrics=self.metrics, log=self.log.event)
+
+    def _relay(self, settings: Settings) -> Relay:
+        return Relay(
+            hops=self._hops,
+            routes=Routes(settings.route),
+            classifier=self._classifier,
+            journal=Journal(self.log, self.metrics),
+            hostname=self._hostname,
+            reply=settings.reply,
+            answer_within_s=settings.relay.answer_within,
+            received_header=settings.relay.received_header,
+            clock=time.monotonic,  # the loop's own clock; uvloop's time() has whole milliseconds
+            now=time.time,
+            new_id=self._new_id,
+        )
+
+    def _tls(self, settings: Settings) -> ssl.SSLContext | None:
+        if not settings.listen.tls_cert:
+            return None
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        try:
+            context.load_cert_chain(settings.listen.tls_cert, settings.listen.tls_key)
+        except (OSError, ssl.SSLError) as error:
+            raise CannotStart(f"listen.tls_cert, listen.tls_key: not a usable pair: {error}") from error
+        from cryptography.x509 import load_pem_x509_certificate  # only where TLS is used
+
+        certificate = load_pem_x509_certificate(Path(settings.listen.tls_cert).read_bytes())
+        self.metrics.tls_certificate_expiry_timestamp.set(certificate.not_valid_after_utc.timestamp())
+        return context
+
+    def _masker(self, settings: Settings) -> Masker:
+        return Masker(settings.privacy.addresses, _host_key())
+
+    def _spawn(self, coroutine: Any) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _ask_hops(self) -> None:
+        """Learn what the next hops offer; until then everything is offered (contract 1.2)."""
+        await asyncio.gather(*(hop.ask() for hop in self._hops.values()))
+
+    async def _watch_lag(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + LAG_EVERY_S
+            await asyncio.sleep(LAG_EVERY_S)
+            self.metrics.event_loop_lag.observe(max(0.0, loop.time() - due))
+
+    # -- reload --------------------------------------------------------------------------------------------------
+
+    async def reload(self) -> bool:
+        """Take the file anew, all or nothing; what a transaction under way uses stays until it ends."""
+        assert self._reload is not None
+        assert self._keeper is not None
+        try:
+            loaded = self._reload()
+        except ConfigError as error:
+            self.metrics.config_last_reload_successful.set(0)
+            self.log.event(
+                "config-reloaded",
+                f"configuration refused, the old one stays: {error}",
+                level="error",
+                fields={"event.outcome": "failure"},
+            )
+            return False
+        old, new = self.settings, loaded.settings
+        waiting = needs_restart(old, new)
+        self.settings = new = new.model_copy(update={"listen": old.listen, "http": old.http})
+        await self._start_sandbox()
+        kept = {name: hop for name, hop in self._hops.items() if old.next_hop.get(name) == new.next_hop.get(name)}
+        given_up = [hop for name, hop in self._hops.items() if name not in kept]
+        self._hostname = new.relay.hostname or _own_name()
+        self._hops = {name: kept.get(name) or self._hop(name, hop) for name, hop in new.next_hop.items()}
+        self.log.settle(new.log, self._masker(new))
+        self._keeper.relay = self._relay(new)
+        self._keeper.memory.limit = new.relay.memory
+        self._keeper.spool_dir = _spool_dir(new)
+        self._keeper.normalize = new.relay.bare_newline == "normalize"
+        self.metrics.config_last_reload_successful.set(1)
+        self.log.event(
+            "config-reloaded",
+            "configuration reloaded" + (f"; a restart is needed for {', '.join(waiting)}" if waiting else ""),
+            level="warning" if waiting else "info",
+            fields={"event.outcome": "success"},
+        )
+        self._spawn(self._ask_hops())
+        for hop in given_up:
+            self._spawn(hop.close())
+        return True
+
+    # -- stop ----------------------------------------------------------------------------------------------------
+
+    async def stop(self) -> None:
+        """Contract 1.6: no new sessions; 421 before the dot; after it the next hop's answer, up to `relay.drain`."""
+        self._ready = False
+        self.log.event("service-stopping", "stopping")
+        cut = 0
+        if self._acceptor is not None:
+            unix = [address.path for door in ("lmtp", "smtp") for address in getattr(self.settings.listen, door)]
+            await self._acceptor.close(unlink=[path for path in unix if path and not listen.handed_over(self._environ)])
+            cut = await self._acceptor.drain(self.settings.relay.drain)
+        if self._http is not None:
+            await self._http.stop()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._close_hops()
+        if self._keeper is not None and self._keeper.users is not None:
+            self._keeper.users.close()
+        self.log.event("service-stopped", "stopped" + (f"; {cut} sessions were cut off" if cut else ""))
+        self.log.close()
+
+    async def _close_hops(self) -> None:
+        await asyncio.gather(*(hop.close() for hop in self._hops.values()))
+        if self._sandbox is not None:
+            await self._sandbox.stop()
+
+
+def _is_sandbox(hop: NextHopSettings) -> bool:
+    return hop.host == ("sandbox",)
+
+
+def _own_name() -> str:
+    """This host's full name, or what it calls itself; asked once a load, it may ask DNS."""
+    name = socket.getfqdn()
+    return name if "." in name and not name.startswith("localhost") else socket.gethostname() or "localhost"
+
+
+def _spool_dir(settings: Settings) -> Path | None:
+    """None: the system's temporary folder."""
+    if settings.relay.spool_dir:
+        return Path(settings.relay.spool_dir)
+    return SPOOL_DIR if os.access(SPOOL_DIR, os.W_OK) else None
+
+
+def _host_key() -> bytes:
+    """The key of hashed addresses: one a host, across restarts; never the machine id itself (machine-id(5))."""
+    with contextlib.suppress(OSError):
+        if machine := Path("/etc/machine-id").read_bytes().strip():
+            return hashlib.blake2b(machine, person=b"smtpguard").digest()
+    return secrets.token_bytes(32)
+
+
+def run(loaded: Loaded, *, sandbox: bool, maildir: Path | None = None) -> int:
+    """The program: until SIGTERM or SIGINT; SIGHUP reloads. The exit code (contract 3)."""
+    try:
+        import uvloop
+
+        factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    except ImportError:
+        factory = asyncio.new_event_loop
+    again = partial(load, loaded.path, os.environ, sandbox=sandbox)
+    with asyncio.Runner(loop_factory=factory) as runner:
+        try:
+            runner.run(_serve(Service(loaded, maildir=maildir, reload=again, stream=sys.stdout)))
+        except CannotStart as reason:
+            print(f"smtpguard: {reason}", file=sys.stderr)  # noqa: T201 (the log may be what is wrong)
+            return EXIT_CANNOT
+    return EXIT_FINE
+
+
+async def _serve(service: Service) -> None:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    hangup = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, hangup.set)
+    await service.start()
+
+    async def reloads() -> None:
+        while True:
+            await hangup.wait()
+            hangup.clear()
+            await service.reload()
+
+    reloading = loop.create_task(reloads())
+    await stop.wait()
+    reloading.cancel()
+    await service.stop()

@@ -1,0 +1,124 @@
+"""Every mistake a file can hold, with the line and the words it is told in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from smtpguard.config import ConfigError, load
+
+HOP = '[next_hop.default]\nhost = "smtp.example.net"\n'
+
+MISTAKES = [
+    ('[listen]\nlmpt = "x"\n', "2: listen.lmpt: unknown key; did you mean 'lmtp'?"),
+    ('[listne]\nlmtp = "x"\n', "1: listne: unknown key; did you mean 'listen'?"),
+    ('[listen]\n\nTLS-Cert = "x"\n', "3: listen.TLS-Cert: unknown key; did you mean 'tls_cert'?"),
+    ('hostname = "x"\n', "1: hostname: unknown key; did you mean 'relay.hostname'?"),
+    ('listen = { smpt = "x" }\n', "1: listen.smpt: unknown key; did you mean 'smtp'?"),
+    ('relay."a b" = 1\n', '1: relay."a b": unknown key'),
+    ("[lint]\n", "1: lint: unknown key"),
+    ("[[policy]]\nclass = 5\n", "1: policy: unknown key"),
+    ('[privacy]\nretention = "30d"\n', "2: privacy.retention: unknown key"),
+    ("[http]\ntoken = 's3cret'\n", "2: http.token: does not belong into this file: use token_file"),
+    ("[listen\n", "1: not TOML: Expected ']' at the end of a table declaration (column 8)"),
+    ("a = 1\nb = \n", "2: not TOML: Invalid value (column 5)"),
+    ("a = 1\na = 2\n", "2: not TOML: Cannot overwrite a value (column 6)"),
+    ('a = """\n\n', "1: not TOML: Unterminated string"),
+    ("a = 1\n\nb = '\\xff'\n\xe9 = 1", "4: not TOML: Invalid statement (column 1)"),
+    ("listen = 5\n", "1: listen: 5 is not a table"),
+    ("next_hop = 5\n", "1: next_hop: 5 is not a table"),
+    ("route = { next_hop = 'x' }\n", '1: route: {"next_hop": "x"} is not a list of tables: write [[route]]'),
+    ("[relay]\nreceived_header = 'yes'\n", "2: relay.received_header: 'yes' is not true or false"),
+    ("[relay]\nanswer_within = '500ms'\n", "2: relay.answer_within: '500ms' is less than 1s"),
+    ("[relay]\nhostname = 'a b'\n", "2: relay.hostname: 'a b' is not a host name"),
+    ("[relay]\nspool_dir = '/nonexistent'\n", "2: relay.spool_dir: '/nonexistent' is not a folder"),
+    ("[relay]\nbare_newline = 'mend'\n", "2: relay.bare_newline: 'mend' is not one of reject, normalize"),
+    ("[listen]\nmax_sessions = 0\n", "2: listen.max_sessions: 0 is less than 1"),
+    ("[listen]\nmax_sessions = 1.5\n", "2: listen.max_sessions: 1.5 is not a whole number"),
+    ("[listen]\nlmtp = ''\nsmtp = []\n", "1: listen: both doors are off: set lmtp or smtp"),
+    ("[listen]\nsmtp = '0.0.0.0:10724'\n", "2: listen.smtp: 0.0.0.0:10724 is taken by listen.lmtp (127.0.0.1:10724)"),
+    ("[listen]\nsmtp = ['unix:/a', 'unix:/a']\n", "2: listen.smtp: unix:/a is taken by listen.smtp (unix:/a)"),
+    (
+        "[http]\nlisten = '127.0.0.1:10725'\n",
+        "2: http.listen: 127.0.0.1:10725 is taken by listen.smtp (127.0.0.1:10725)",
+    ),
+    (
+        "[http]\nlisten = '0.0.0.0:9125'\n",
+        "1: http.token_file: is missing: 0.0.0.0:9125 can be reached from other machines",
+    ),
+    (
+        "[listen]\nallow = ['::/0']\n",
+        "2: listen.allow: ::/0 would let strangers send mail through this relay: list your own networks",
+    ),
+    (
+        "[listen]\ntrusted = '0.0.0.0/0'\n",
+        "2: listen.trusted: 0.0.0.0/0 would let strangers pretend to be any client: list your own networks",
+    ),
+    (
+        "[listen]\nproxy_protocol = true\ntrusted = []\n",
+        "2: listen.proxy_protocol: listen.trusted is empty: nobody may send a PROXY header",
+    ),
+    ("[listen]\ntls_cert = '/x'\n", "1: listen.tls_key: is missing: tls_cert needs it"),
+    (
+        "[listen]\ntls_cert = '/nonexistent'\ntls_key = '/nonexistent'\n",
+        "2: listen.tls_cert: '/nonexistent' cannot be read: no such file or directory",
+    ),
+    (
+        "[listen]\nusers_file = '/nonexistent'\n",
+        "1: listen.tls_cert: is missing: users_file needs it, as a login is taken inside TLS only",
+    ),
+    ("[listen]\nusers_file = '/nonexistent'\n", "2: listen.users_file: cannot be read: no such file or directory"),
+    ("[[route]]\nnext_hop = 'x'\n", "2: route[0].next_hop: 'x' is not one of the next hops: default"),
+    (
+        "[[route]]\n[[route]]\nsender_domain = 'a b'\nnext_hop = 'default'\n",
+        "3: route[1].sender_domain: 'a b' is not a domain",
+    ),
+    ("[[route]]\n", "1: route[0].next_hop: is missing"),
+    ("[next_hop.x]\nport = 25\n", "1: next_hop.x.host: is missing"),
+    ("[next_hop.'a b']\nhost = 'a.example'\n", '1: next_hop."a b": a next hop\'s name is of letters'),
+    (
+        "[next_hop.x]\nhost = 'a.example'\ntls = 'sometimes'\n",
+        "3: next_hop.x.tls: 'sometimes' is not one of none, opportunistic, required, implicit",
+    ),
+    (
+        "[next_hop.x]\nhost = 'sandbox'\ntls = 'required'\n",
+        "3: next_hop.x.tls: the sandbox has no certificate: leave tls out",
+    ),
+    (
+        "[next_hop.x]\nhost = 'localhost'\nport = 10725\n",
+        "3: next_hop.x.port: localhost port 10725 is smtpguard itself: mail would go in circles",
+    ),
+    (
+        "[next_hop.x]\nhost = 'a.example'\nusername = 'u'\n",
+        "1: next_hop.x.password_file: is missing: username needs a password; the sample shows other ways",
+    ),
+    (
+        "[next_hop.x]\nhost = 'a.example'\nusername = 'u'\ntls = 'none'\n",
+        "3: next_hop.x.username: a login needs TLS: set tls = required or implicit",
+    ),
+    (
+        "[next_hop.x]\nhost = 'a.example'\npassword = 'hunter2'\n",
+        "3: next_hop.x.password: does not belong into this file: use password_file",
+    ),
+    (
+        "[next_hop.x]\nhost = 'a.example'\ntls_ca_file = '/nonexistent'\n",
+        "3: next_hop.x.tls_ca_file: '/nonexistent' cannot be read",
+    ),
+    (
+        "[next_hop.x]\nhost = 'a.example'\ntimeout = { connect = '1s', final = 5 }\n",
+        '3: next_hop.x.timeout.final: 5 has no unit: write "5s"',
+    ),
+    ("[next_hop.x]\nhost = 'a.example'\negress_ips = []\n", "3: next_hop.x.egress_ips: unknown key"),
+]
+
+
+@pytest.mark.parametrize(("text", "said"), MISTAKES, ids=[said.partition(": ")[2][:50] for _, said in MISTAKES])
+def test_a_mistake_is_told_with_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, said: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    is_whole = text.startswith(("next_hop =", "a =", "[listen\n"))
+    Path("smtpguard.toml").write_text(text if is_whole else text + HOP, encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        load(None, {})
+    told = [str(problem) for problem in caught.value.problems]
+    assert any(each.startswith(f"smtpguard.toml:{said}") for each in told), told
