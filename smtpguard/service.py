@@ -262,15 +262,19 @@ class Service:
             return None
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        try:
-            context.load_cert_chain(settings.listen.tls_cert, settings.listen.tls_key)
-        except (OSError, ssl.SSLError) as error:
-            raise CannotStart(f"listen.tls_cert, listen.tls_key: not a usable pair: {error}") from error
+        self._load_certificate(context, settings)
+        return context
+
+    def _load_certificate(self, context: ssl.SSLContext, settings: Settings) -> None:
+        """From the files as they are now; CannotStart if they are no pair."""
         from cryptography.x509 import load_pem_x509_certificate  # only where TLS is used
 
-        certificate = load_pem_x509_certificate(Path(settings.listen.tls_cert).read_bytes())
+        try:
+            context.load_cert_chain(settings.listen.tls_cert, settings.listen.tls_key)
+            certificate = load_pem_x509_certificate(Path(settings.listen.tls_cert).read_bytes())
+        except (OSError, ValueError) as error:
+            raise CannotStart(f"listen.tls_cert, listen.tls_key: not a usable pair: {error}") from error
         self.metrics.tls_certificate_expiry_timestamp.set(certificate.not_valid_after_utc.timestamp())
-        return context
 
     def _masker(self, settings: Settings) -> Masker:
         return Masker(settings.privacy.addresses, _host_key())
@@ -321,7 +325,10 @@ class Service:
         self._keeper.memory.limit = new.relay.memory
         self._keeper.spool_dir = _spool_dir(new)
         self._keeper.normalize = new.relay.bare_newline == "normalize"
+        self._renew_certificate()
         self.metrics.config_last_reload_successful.set(1)
+        for warning in loaded.warnings:
+            self.log.event("config-reloaded", str(warning), level="warning")
         self.log.event(
             "config-reloaded",
             "configuration reloaded" + (f"; a restart is needed for {', '.join(waiting)}" if waiting else ""),
@@ -330,8 +337,17 @@ class Service:
         )
         self._spawn(self._ask_hops())
         for hop in given_up:
-            self._spawn(hop.close())
+            self._spawn(hop.close(self.settings.relay.answer_within))
         return True
+
+    def _renew_certificate(self) -> None:
+        """A certificate renewed in place counts from the next STARTTLS on; `listen` itself needs a restart."""
+        assert self._keeper is not None
+        if self._keeper.tls is not None:
+            try:
+                self._load_certificate(self._keeper.tls, self.settings)
+            except CannotStart as reason:
+                self.log.event("config-reloaded", f"the old certificate stays: {reason}", level="error")
 
     # -- stop ----------------------------------------------------------------------------------------------------
 

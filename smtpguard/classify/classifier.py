@@ -1,10 +1,8 @@
 """A reply's category: all rules searched at once, then the most specific that holds.
 
-RE2 filters over all patterns find what a text contains: a linear pass for the literal words that patterns need, then only
-the patterns whose words are there (one plain RE2 set of all patterns took 380 us a reply, this 15 us). The few rules
-found are weighed by their rank (rules.py); rules without text are looked up by code. The same pass says whose text
-it is (providers.toml), which block list it names, and whether there is anything to extract. It never raises, whatever a
-server wrote.
+One search finds what a text contains; the few rules found are weighed by their rank (rules.py), and rules without text
+are looked up by code. The same search says whose text it is (providers.toml), which block list it names, and whether
+there is anything to extract. It never raises, whatever a server wrote.
 """
 
 from __future__ import annotations
@@ -13,14 +11,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
-
-import re2
+from typing import Final, NamedTuple
 
 from smtpguard.classify import extract
 from smtpguard.classify.categories import BY_NAME, Category, group_of, guide, places
 from smtpguard.classify.providers import OTHER, SAYINGS, provider_of
-from smtpguard.classify.rules import OPTIONS, Rank, Rule, lowered, measuring, uncaptured
+from smtpguard.classify.regex import Search, compiled, lowered, measuring, uncaptured
+from smtpguard.classify.rules import Rank, Rule
 from smtpguard.mail.reply import EnhancedCode, Reply, Verb
 
 MAX_TEXT: Final = 4096
@@ -77,7 +74,7 @@ class Hit(NamedTuple):
         return self.rule.rank, self.said
 
 
-class _Pattern:
+class Pattern:
     """One pattern of a rule, ready to say where it matched and how much of that it said itself."""
 
     __slots__ = ("_measure", "_place", "rule", "text")
@@ -85,8 +82,8 @@ class _Pattern:
     def __init__(self, rule: Rule, text: str) -> None:
         self.rule = rule
         self.text = text
-        self._place = re2.compile(uncaptured(text).encode(), OPTIONS)
-        self._measure = re2.compile(measuring(text).encode(), OPTIONS)
+        self._place = compiled(uncaptured(text))
+        self._measure = compiled(measuring(text))
 
     def hit(self, lower: bytes, shown: bytes, contested: bool) -> Hit:
         """The match in `lower`, as `shown` writes it; its weight to the character only if it is contested."""
@@ -96,25 +93,6 @@ class _Pattern:
         start, end = found.span()
         said = end - start - sum(len(gap) for gap in found.groups() if gap)
         return Hit(self.rule, said, shown[start:end].decode("utf-8", "replace"))
-
-
-class _Search:
-    """All patterns at once. In shards: RE2 caps the memory of a filter's automaton and thrashes when it needs more."""
-
-    _SHARD = 400  # patterns; of 64 to 800 the fastest, 14 us a reply where 800 in one took 28
-
-    def __init__(self, patterns: Sequence[str]) -> None:
-        self._shards: list[tuple[int, Any]] = []
-        for start in range(0, len(patterns), self._SHARD):
-            shard = re2.Filter()
-            for pattern in patterns[start : start + self._SHARD]:
-                shard.Add(pattern, OPTIONS)
-            shard.Compile()
-            self._shards.append((start, shard))
-
-    def all_in(self, lower: bytes) -> list[int]:
-        """The indices of the patterns found in a text in lower case."""
-        return [start + index for start, shard in self._shards for index in shard.Match(lower) or ()]
 
 
 class _Reading(NamedTuple):
@@ -133,23 +111,22 @@ class Classifier:
 
     def __init__(self, rules: Iterable[Rule]) -> None:
         self.rules: Final = tuple(sorted(rules, key=lambda rule: rule.id))
-        self._patterns: list[_Pattern] = []
         # a server says few different codes; the bound is for one that makes them up
         self._bare_for = lru_cache(maxsize=2048)(self._bare_rules)
         self._words: Final = {rule.id: _Words.of(rule) for rule in self.rules}
         self._bare: defaultdict[tuple[object, ...], list[Rule]] = defaultdict(list)
+        self.patterns: Final = [Pattern(rule, pattern) for rule in self.rules for pattern in rule.patterns]
         for rule in self.rules:
-            self._patterns += [_Pattern(rule, pattern) for pattern in rule.patterns]
             if not rule.patterns:
                 for key in rule.enhanced or sorted(rule.codes) or ("",):
                     self._bare[key if isinstance(key, tuple) else (key,)].append(rule)
         sayings = [pattern for _, pattern in SAYINGS]
         lists = [entry.pattern for entry in extract.BLOCKLISTS]
-        self._search: Final = _Search(
-            [pattern.text for pattern in self._patterns]
+        self._search: Final = Search(
+            [pattern.text for pattern in self.patterns]
             + [lowered(pattern) for pattern in (*sayings, *lists, extract.RETRY_GATE, extract.AUTH_RESULT_GATE)]
         )
-        self._after_patterns: Final = len(self._patterns)
+        self._after_patterns: Final = len(self.patterns)
         self._after_sayings: Final = self._after_patterns + len(SAYINGS)
         self._after_lists: Final = self._after_sayings + len(extract.BLOCKLISTS)
         # RE2 builds its automata while it searches; the examples are replies of the kind that will come
@@ -172,7 +149,9 @@ class Classifier:
             for hit in reading.hits
             if hit.rule.rank.tier == best.rule.rank.tier and hit.rule.category != category
         )
-        return _explained(self._words[best.rule.id], reading, best, tuple(others), _confidence(best, doubt=bool(others)))
+        return _explained(
+            self._words[best.rule.id], reading, best, tuple(others), _confidence(best, doubt=bool(others))
+        )
 
     def hits(self, reply: Reply, host: str = "", verb: Verb | None = None) -> list[Hit]:
         """All rules that hold, the winner first; `verb` None: not known."""
@@ -217,10 +196,10 @@ class Classifier:
                 has_retry = True
             else:
                 has_auth_result = True
-        held: list[tuple[Rule, _Pattern | None]] = []
+        held: list[tuple[Rule, Pattern | None]] = []
         for index in found:
             if index < self._after_patterns:
-                pattern = self._patterns[index]
+                pattern = self.patterns[index]
                 if pattern.rule.holds(provider, verb, code, enhanced):
                     held.append((pattern.rule, pattern))
         held += self._bare_for(provider, verb, code, enhanced)
@@ -253,7 +232,7 @@ def _octets(text: str) -> bytes:
     return text.encode("utf-8", "replace")[:MAX_TEXT]
 
 
-def _weighed(held: Sequence[tuple[Rule, _Pattern | None]], text: bytes, lower: bytes) -> list[Hit]:
+def _weighed(held: Sequence[tuple[Rule, Pattern | None]], text: bytes, lower: bytes) -> list[Hit]:
     """The hits, heaviest first. What a pattern said is measured only where that decides or will be shown."""
     if not held:
         return []
@@ -269,8 +248,8 @@ def _weighed(held: Sequence[tuple[Rule, _Pattern | None]], text: bytes, lower: b
         else:
             located.add(rule.id)
             hits.append(pattern.hit(lower, shown, contested))
-    # the id last, so that nothing depends on the order of files
-    hits.sort(key=lambda hit: (hit.rule.rank, hit.said, hit.rule.id), reverse=True)
+    # of rules that say as much, the one that says fewer things; the id last, so that no order of files matters
+    hits.sort(key=lambda hit: (hit.rule.rank, hit.said, -len(hit.rule.patterns), hit.rule.id), reverse=True)
     return hits
 
 

@@ -10,14 +10,10 @@ import tomllib
 from dataclasses import dataclass
 from importlib.resources import files
 from ipaddress import ip_address
-from typing import Any, Final
+from typing import Final
 
-import re2
-
+from smtpguard.classify.regex import Regex, compiled
 from smtpguard.mail.reply import EnhancedCode
-
-_ANY_CASE: Final = re2.Options()
-_ANY_CASE.case_sensitive = False
 
 MAX_RETRY_S: Final = 7 * 86400.0
 """A longer wait is not one: senders give up after five days (RFC 5321 4.5.4.1)."""
@@ -40,11 +36,11 @@ def _read() -> tuple[Blocklist, ...]:
 BLOCKLISTS: Final = _read()
 
 
-def _compile(pattern: str) -> Any:  # google-re2 is not typed
-    return re2.compile(pattern.encode(), _ANY_CASE)
+def _compile(pattern: str) -> Regex:
+    return compiled(pattern, any_case=True)
 
 
-def _first(pattern: Any, text: bytes) -> str:
+def _first(pattern: Regex, text: bytes) -> str:
     """The first group of the first match that is not empty; "" without."""
     found = pattern.search(text)
     return next((g.decode("utf-8", "replace") for g in found.groups() if g), "") if found is not None else ""
@@ -55,7 +51,8 @@ def _first(pattern: Any, text: bytes) -> str:
 _UNITS: Final = {"sec": 1, "sekunde": 1, "min": 60, "hour": 3600, "hr": 3600, "stunde": 3600, "day": 86400}
 # "try again in 300 seconds", "retry in 5 minutes", "greylisted for 60 sec", "wait 1 hour", "in 00:05:00"
 _RETRY = _compile(
-    r"\b(?:again|retry|retrying|wait|back|later|gr[ae]y-?list\w*|defer\w*|delay\w*|in|after|for)[ :(=]+(?:at least |about |another )?"
+    r"\b(?:again|retry|retrying|wait|back|later|gr[ae]y-?list\w*|defer\w*|delay\w*|in|after|for)[ :(=]+"
+    r"(?:at least |about |another )?"
     r"(?:(\d{1,6}) ?(sec|min|hour|hr|day|sekunde|stunde)|(\d{1,2}):(\d{2}):(\d{2})\b)"
 )
 RETRY_GATE: Final = r"\d ?(sec|min|hour|hr|day|sekunde|stunde)|\b(in|after|wait|for) \d{1,2}:\d\d:\d\d"
@@ -67,11 +64,12 @@ def retry_after(text: bytes) -> float | None:
     found = _RETRY.search(text)
     if found is None:
         return None
-    number, unit, hours, minutes, seconds = found.groups()
+    number, unit, *clock = (group.decode() if group else "" for group in found.groups())
     if unit:
-        wait = float(int(number) * _UNITS[unit.decode().lower()])
+        wait = float(int(number) * _UNITS[unit.lower()])
     else:
-        wait = float(int(hours) * 3600 + int(minutes) * 60 + int(seconds))
+        hours, minutes, seconds = map(int, clock)
+        wait = float(hours * 3600 + minutes * 60 + seconds)
     return wait if 0 < wait <= MAX_RETRY_S else None
 
 
@@ -88,8 +86,9 @@ def spoken(seconds: float) -> str:
 
 # a zone that is in no table: the word after "blocked using", "listed at" and the like, if it is a host name
 _ZONE = _compile(
-    r"\b(?:blocked (?:using|by)|list(?:ed|ing) (?:at|in|on|by|with)|rejected (?:using|by)|black ?list(?:ed)? (?:at|by|in|using)"
-    r"|dnsbl|rbl)(?: server response)?[ :(]*(?:the )?([a-z0-9-]+(?:\.[a-z0-9-]+)*\.[a-z]{2,})\b"
+    r"\b(?:blocked (?:using|by)|list(?:ed|ing) (?:at|in|on|by|with)|rejected (?:using|by)"
+    r"|black ?list(?:ed)? (?:at|by|in|using)|dnsbl|rbl)"
+    r"(?: server response)?[ :(]*(?:the )?([a-z0-9-]+(?:\.[a-z0-9-]+)*\.[a-z]{2,})\b"
 )
 _IP = _compile(
     r"(?:\[|\(|\bip(?: address)?(?: is)?[:=]? ?<?|\bip[=/]|\bfrom |\bfor |\bclient |\bhost |\bserver |^|\b)"
@@ -98,14 +97,15 @@ _IP = _compile(
 # a domain said to be the sender's: "sending domain [x]", "email from x is", "x's DMARC policy", "MAIL FROM domain [x]"
 _DOMAIN = _compile(
     r"(?:sending domain|sender(?:'s)? domain|mail ?from domain|(?:spf|dkim) domain|email from|due to|spf-check failed:"
-    r"|domain of sender address [^ @]*@?|sender address <?[^ @]*@|from domain|spf record of|records for) ?(?:domain )?[\[(<:]{0,2} ?"
-    r"((?:[a-z0-9_-]+\.)+[a-z]{2,})\b"
+    r"|domain of sender address [^ @]*@?|sender address <?[^ @]*@|from domain|spf record of|records for)"
+    r" ?(?:domain )?[\[(<:]{0,2} ?((?:[a-z0-9_-]+\.)+[a-z]{2,})\b"
 )
 _LIMIT = _compile(r"(?:limit|max(?:imum)?|size|exceeds?)[^0-9]{0,40}?\b(\d[\d,]*(?: ?(?:bytes|octets|[kmg]i?b)\b)?)")
 _URL = _compile(r"\bhttps?://[a-z0-9][^\s<>\"'\[\])]+")
 # Google: "DKIM = did not pass", Microsoft: "Spf= Fail , Dkim= Pass , DMARC= Fail"
 _AUTH_RESULT = _compile(
-    r"\b(spf|dkim|dmarc) ?(?:\[[^\]]*\] with ip: \[[^\]]*\] |with ip-address )?= ?(pass|fail|none|did not pass|softfail)"
+    r"\b(spf|dkim|dmarc) ?(?:\[[^\]]*\] with ip: \[[^\]]*\] |with ip-address )?"
+    r"= ?(pass|fail|none|did not pass|softfail)"
 )
 AUTH_RESULT_GATE: Final = r"\b(spf|dkim|dmarc)\b.*= ?(pass|fail|none|did not|softfail)"
 """Where this is not found, `auth_results` finds nothing."""
@@ -147,9 +147,9 @@ def url(text: bytes) -> str:
 
 def auth_results(text: bytes) -> str:
     """What the text says of SPF, DKIM and DMARC, as "SPF fail, DKIM pass"; "" where it says nothing."""
-    results = {}
+    results: dict[str, str] = {}
     for found in _AUTH_RESULT.finditer(text):
-        method, result = (group.decode().lower() for group in found.groups())
+        method, result = (group.decode().lower() for group in found.groups() if group)
         results.setdefault(method.upper(), "fail" if result == "did not pass" else result)
     return ", ".join(f"{method} {result}" for method, result in results.items())
 
@@ -157,7 +157,7 @@ def auth_results(text: bytes) -> str:
 def enhanced_within(text: bytes, klass: int) -> EnhancedCode | None:
     """An enhanced code of this class that stands inside the text, as in "no such user (#5.1.1)"; else None."""
     for found in _ENHANCED.finditer(text):
-        code = EnhancedCode(*map(int, found.groups()))
+        code = EnhancedCode(*(int(number) for number in found.groups() if number))
         if code.klass == klass:
             return code
     return None

@@ -30,10 +30,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-import re2
-
 from smtpguard.classify.categories import BY_NAME, SCOPES, places
 from smtpguard.classify.providers import PROVIDERS
+from smtpguard.classify.regex import PatternError, compiled, lowered
 from smtpguard.mail.reply import EnhancedCode, Reply, ReplyError, Verb
 
 
@@ -119,10 +118,6 @@ def _covers(mask: EnhancedMask, code: EnhancedCode) -> bool:
         and (subject is None or subject == code.subject)
         and (detail is None or detail == code.detail)
     )
-
-
-OPTIONS: Final = re2.Options()
-OPTIONS.log_errors = False  # a bad pattern is a RuleError, not a line on standard error
 
 
 def parse(text: str, file: str) -> list[Rule]:
@@ -293,51 +288,9 @@ def _pattern(pattern: Any) -> str:
         raise _BadError(f"pattern {pattern!r}", "a pattern is a string that is not empty")
     lower = lowered(pattern)
     try:
-        compiled = re2.compile(lower, OPTIONS)
-    except re2.error as error:
-        said = error.args[0].decode("utf-8", "replace") if isinstance(error.args[0], bytes) else str(error)
-        raise _BadError(f"pattern {pattern!r}: {said}", "RE2 knows no look-around and no back-references") from None
-    if compiled.search("") is not None:
+        regex = compiled(lower)
+    except PatternError as error:
+        raise _BadError(f"pattern {pattern!r}: {error}", "RE2 knows no look-around and no back-references") from None
+    if regex.search(b"") is not None:
         raise _BadError(f"pattern {pattern!r} matches everything", "let it need some words")
     return lower
-
-
-def lowered(pattern: str) -> str:
-    r"""The pattern for text in lower case: all but its escapes (`\S`, `\pL`) made lower.
-
-    RE2's own case folding would do, but it makes each `s` and `k` a class of three characters, and the filter, which
-    looks for literal words, then finds none in many a pattern.
-    """
-    return re.sub(r"\\p\{?\w+\}?|\\.|.", lambda item: item[0] if item[0][0] == "\\" else item[0].lower(), pattern, flags=re.S)
-
-
-# --- how much a pattern says -----------------------------------------------------------------------------------------
-
-# An escape, a class, an opening bracket, or any character; `gap` is what matches any text and its quantifier.
-_ITEM = re.compile(
-    r"(?P<gap>(?:\.|\[\^\]?[^\]]*\]|\\S)(?:[*+?]|\{\d+(?:,\d*)?\})\??)|(?P<open>\((?!\?))|\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|.",
-    re.S,
-)
-
-
-def measuring(pattern: str) -> str:
-    """The pattern with exactly its gaps captured, so that what it says itself in a text can be told from them.
-
-    `user (name )?.{0,40}unknown` becomes `user (?:name )?(.{0,40})unknown`: a match less its groups is what the
-    pattern says. A gap is a repeated dot, negated class or `\\S`.
-    """
-    return _rewritten(pattern, "({})")
-
-
-def uncaptured(pattern: str) -> str:
-    """The pattern without groups that capture: RE2 finds where it matches several times faster then."""
-    return _rewritten(pattern, "{}")
-
-
-def _rewritten(pattern: str, gap: str) -> str:
-    def rewrite(item: re.Match[str]) -> str:
-        if item["gap"] is not None:
-            return gap.format(item[0])
-        return "(?:" if item["open"] is not None else item[0]
-
-    return _ITEM.sub(rewrite, pattern)

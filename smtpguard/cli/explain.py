@@ -1,8 +1,8 @@
 """`smtpguard explain`: what a refusal means, for a person or, line by line, for a program.
 
-One reply gives a panel on a terminal, plain text in a pipe, an object with --json. `--jsonl` reads one reply a line (plain
-text, or {"reply", "next_hop", "verb"}) and writes one JSON object a line, in order; a line that cannot be read gives
-{"error", "category": "unknown"} in its place. Exit codes: 0, or 2 for input that is not there (contract 3).
+One reply gives a panel on a terminal, plain text in a pipe, an object with --json. `--jsonl` reads one reply a line
+(plain text, or {"reply", "next_hop", "verb"}) and writes one JSON object a line, in order; a line that cannot be read
+gives {"error", "category": "unknown"} in its place. Exit codes: 0, or 2 for input that is not there (contract 3).
 
 A reply may stand as a server sent it, or in a line of a log or a DSN ("host mx.example.com[192.0.2.1] said: 550 ... (in
 reply to RCPT TO command)"), whence host and verb are taken too. Text without a code is read as a 5xx, and that is said.
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 _EXIT_FINE: Final = 0
 _EXIT_USAGE: Final = 2
 
+_MAX_PASTED: Final = 16384
+"""Characters of one pasted text that are looked at; the classifier looks at 4,096 octets of the reply in it."""
+
 NO_CODE: Final = 599
 """Stands for the missing code of a text: a 5xx that is no rule's."""
 
@@ -42,16 +45,16 @@ _VERBS: Final[Mapping[str, Verb]] = {
     ".": Verb.DOT,
     "CONNECTION": Verb.CONNECT,
     "GREETING": Verb.CONNECT,
-    "INITIAL": Verb.CONNECT,
+    "INITIAL CONNECTION": Verb.CONNECT,
 }
 
 # Postfix: "host NAME[ADDRESS] said: REPLY (in reply to VERB command)"; Exim: "H=NAME [ADDRESS]: SMTP error from remote
 # mail server after VERB:...: REPLY"
-_POSTFIX = re.compile(r"\bhost ([^\s\[]+)\[[^\]]*\] (?:said|refused to talk to me): (.*)", re.S)
-_IN_REPLY_TO = re.compile(r"\s*\(in reply to (?:the )?([A-Za-z -]+?)(?: command)?\)\W*$")
+_POSTFIX = re.compile(r"\bhost ([^\s\[]+)\[[^\]]*\] (said|refused to talk to me): (.*)", re.S)
+_IN_REPLY_TO = re.compile(r" ?\(in reply to (?:the )?([A-Za-z -]{1,20}?)(?: command)?\)\W{0,3}$")
 _EXIM = re.compile(
     r"\bH=(\S+) .*?SMTP error from remote mail server after "
-    r"(initial connection|end of data|[A-Z]+(?: FROM| TO)?)[^\n]*?: (?:host \S+ \[[^\]]*\]: )?([45]\d\d.*)",
+    r"(initial connection|end of data|[A-Z]+(?: FROM| TO)?)[^\n]*?: (?:host \S+ \[[^\]]*\]: )?([45]\d\d[ -].*)",
     re.S,
 )
 
@@ -109,14 +112,15 @@ def verb_of(word: str) -> Verb | None:
 
 def asked(text: str, *, host: str = "", verb: Verb | None = None) -> Question:
     """A reply out of what somebody pasted; `host` and `verb` win over what the text says. Never raises."""
-    text = text.strip()
+    text = text[:_MAX_PASTED].strip()
     if (found := _EXIM.search(text)) is not None:
-        host, verb, text = host or found[1], verb or verb_of(found[2].split(" ")[0]) or verb_of(found[2]), found[3]
+        host, verb, text = host or found[1], verb or verb_of(found[2]), found[3]
     else:
         if (found := _IN_REPLY_TO.search(text)) is not None:
             verb, text = verb or verb_of(found[1]), text[: found.start()]
         if (found := _POSTFIX.search(text)) is not None:
-            host, text = host or found[1], found[2]
+            refused = Verb.CONNECT if found[2].startswith("refused") else None
+            host, verb, text = host or found[1], verb or refused, found[3]
     try:
         return Question(Reply.of(text, verb or Verb.MAIL), host, verb, True)
     except ReplyError:
@@ -157,6 +161,7 @@ def described(question: Question, answer: Classification) -> dict[str, Any]:
             "text": reply.text,
             "verb": question.verb,
         },
+        "note": _note(question),
     }
     return {key: value for key, value in whole.items() if value not in (None, "", [])}
 
@@ -241,13 +246,16 @@ def _account(question: Question, answer: Classification) -> list[tuple[str, str]
         ("Rule", answer.rule or "none matched"),
         ("Matched", answer.matched),
         ("Reference", answer.reference),
-        ("Note", "" if question.has_code else "the text has no reply code; it was read as a " + _class_words(question)),
+        ("Note", _note(question)),
     ]
     return [(label, clean(value, utf8=True)) for label, value in rows if value]
 
 
-def _class_words(question: Question) -> str:
-    return "4xx, by its enhanced code" if question.reply.klass == 4 else "5xx"
+def _note(question: Question) -> str:
+    if question.has_code:
+        return ""
+    read_as = "4xx, by its enhanced code" if question.reply.klass == 4 else "5xx"
+    return f"the text has no reply code; it was read as a {read_as}"
 
 
 def _panel(question: Question, answer: Classification, *, color: bool) -> None:

@@ -201,8 +201,12 @@ class _Attempt:
             done = self._failure(FailureKind.TIMEOUT, str(error) or "no time left")
         except ssl.SSLError as error:
             done = self._failure(FailureKind.TLS, str(error))
-        except (OSError, EOFError) as error:  # SMTPServerDisconnected is one
-            done = self._failure(FailureKind.DISCONNECT, str(error))
+        except OSError as error:  # SMTPServerDisconnected is one
+            reply = self._gate.reply
+            if self._verb is Verb.AUTH and reply is not None and reply.klass > 3:
+                done = self._refusal()  # 421: aiosmtplib closes, and trips over that at the next mechanism
+            else:
+                done = self._failure(FailureKind.DISCONNECT, str(error))
         except Exception as error:  # whatever it is, it is not the mail's fault; its text might hold a secret
             done = self._failure(FailureKind.INTERNAL, type(error).__name__)
         finally:

@@ -22,6 +22,7 @@ from smtpguard.edge.data import Receipt
 from smtpguard.edge.doorkeeper import Doorkeeper
 from smtpguard.edge.lines import LineFault, Wire
 from smtpguard.flow import Asked, Declined, Transaction
+from smtpguard.flow import transaction as begin
 from smtpguard.mail.address import SyntaxRefused, parse_mail, parse_rcpt, parse_xforward
 from smtpguard.mail.reply import Reply, Verb
 from smtpguard.mail.session import DoorName, Envelope, Session
@@ -356,7 +357,7 @@ class Door(Wire):
             return
         envelope.queue_id = self._who.client.get("IDENT", "")
         self._envelope = envelope
-        transaction = Transaction(self._keeper.relay, self._who, envelope)
+        transaction = begin(self._keeper.relay, self._who, envelope)
         if envelope.size is not None and envelope.size > self._keeper.listen.max_message_size:
             transaction.refuse_mail(policy.own(Own.TOO_LARGE, Verb.MAIL), self.serve)
             return
@@ -442,7 +443,7 @@ class Door(Wire):
             if not await self.receive(receipt.take):
                 raise ConnectionResetError("the client went before the end of data")
             self._after_dot = self.waits_for_hop = True
-            self._owed = len(self._envelope.rcpts) if self._lmtp else 1
+            self._owed = transaction.answers_due
             await receipt.relay(transaction, self.serve)
             self._after_dot = self.waits_for_hop = False
         finally:

@@ -311,27 +311,34 @@ class Wire(asyncio.Protocol):
     def start_tls(self) -> None:
         """Shake hands after the replies; what came before in clear is thrown away (RFC 3207 4.2)."""
         self.hold()
+        self.inbox.clear()
         self.outbox.append(self._start_handshake)
 
     def _start_handshake(self) -> None:
-        self.inbox.clear()
         self._upgrade = self._loop.create_task(self._handshake())
 
     async def _handshake(self) -> None:
         context = self.house.settings.tls
         assert context is not None
         try:
-            transport = await self._loop.start_tls(
-                self._transport,
-                self,
-                context,
-                server_side=True,
-                ssl_handshake_timeout=_HANDSHAKE_S,
-                ssl_shutdown_timeout=LINGER_S,
+            handshake = self._loop.create_task(
+                self._loop.start_tls(
+                    self._transport,
+                    self,
+                    context,
+                    server_side=True,
+                    ssl_handshake_timeout=_HANDSHAKE_S,
+                    ssl_shutdown_timeout=LINGER_S,
+                )
             )
+            await asyncio.sleep(
+                0
+            )  # it sets its protocol now and begins in the loop's next turn, before what we add to it
+            self._loop.call_soon(self._hand_over)
+            transport = await handshake
         except OSError:  # TLS errors, a connection lost, the time-out: all are one
             transport = None
-        if transport is None:  # asyncio's answer where the connection ended without an error
+        if transport is None or transport.is_closing():  # so they say that it ended without an error
             self._transport.abort()
             self._gone()
             return
@@ -339,3 +346,14 @@ class Wire(asyncio.Protocol):
         self.tls = True
         self._reading = True
         self.go_on(self.begin)
+
+    def _hand_over(self) -> None:
+        # Where TLS comes first, uvloop may have read the client's hello already: TLS must have it.
+        protocol = self._transport.get_protocol()
+        while self.inbox and protocol is not self and not self._transport.is_closing():
+            tls = cast(asyncio.BufferedProtocol, protocol)
+            buffer = memoryview(tls.get_buffer(len(self.inbox)))
+            count = min(len(buffer), len(self.inbox))
+            buffer[:count] = self.inbox[:count]
+            del self.inbox[:count]
+            tls.buffer_updated(count)

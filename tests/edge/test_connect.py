@@ -236,7 +236,7 @@ FAULTS: list[tuple[Action, FailureKind]] = [
     (Say("299 yes"), FailureKind.PROTOCOL),
     (Say("399 go on"), FailureKind.PROTOCOL),
     (Flood(), FailureKind.PROTOCOL),
-    (Drip(over_s=30), FailureKind.TIMEOUT),
+    (Drip(over_s=30, text="554 5.3.2 no"), FailureKind.TIMEOUT),
 ]
 
 
