@@ -96,7 +96,7 @@ class Pattern:
 
 
 class _Reading(NamedTuple):
-    """One reply as the set saw it."""
+    """One reply as the search saw it."""
 
     text: bytes
     provider: str
@@ -236,21 +236,27 @@ def _weighed(held: Sequence[tuple[Rule, Pattern | None]], text: bytes, lower: by
     """The hits, heaviest first. What a pattern said is measured only where that decides or will be shown."""
     if not held:
         return []
+    top = max(rule.rank for rule, _ in held)
+    contested = len({rule.id for rule, _ in held if rule.rank == top}) > 1
     # as it was written, unless lower case took other room ("\u0130" does)
     shown = text if len(text) == len(lower) else lower
-    top = max(rule.rank for rule, _ in held)
-    hits: list[Hit] = []
-    located: set[str] = set()
-    contested = len({rule.id for rule, _ in held if rule.rank == top}) > 1
+    winners: dict[str, Hit] = {}
+    others: list[Hit] = []
     for rule, pattern in held:
-        if pattern is None or rule.rank != top or (not contested and rule.id in located):
-            hits.append(Hit(rule))
-        else:
-            located.add(rule.id)
-            hits.append(pattern.hit(lower, shown, contested))
-    # of rules that say as much, the one that says fewer things; the id last, so that no order of files matters
-    hits.sort(key=lambda hit: (hit.rule.rank, hit.said, -len(hit.rule.patterns), hit.rule.id), reverse=True)
-    return hits
+        if rule.rank != top:
+            others.append(Hit(rule))
+        elif contested or rule.id not in winners:
+            hit = pattern.hit(lower, shown, contested) if pattern is not None else Hit(rule)
+            known = winners.get(rule.id)
+            if known is None or hit.said > known.said:
+                winners[rule.id] = hit
+    hits = list(winners.values())
+    if contested:
+        # of rules that say as much, the one that says fewer things; the id last, so that no order of files matters
+        hits.sort(key=lambda hit: (hit.said, -len(hit.rule.patterns), hit.rule.id), reverse=True)
+    if len(others) > 1:
+        others.sort(key=lambda hit: (hit.rule.rank, hit.rule.id), reverse=True)
+    return hits + others
 
 
 def _confidence(best: Hit, *, doubt: bool) -> float:

@@ -66,7 +66,7 @@ def retry_after(text: bytes) -> float | None:
         return None
     number, unit, *clock = (group.decode() if group else "" for group in found.groups())
     if unit:
-        wait = float(int(number) * _UNITS[unit.lower()])
+        wait = float(int(number) * _UNITS.get(unit.lower(), 0))  # RE2 takes U+017F for an s
     else:
         hours, minutes, seconds = map(int, clock)
         wait = float(hours * 3600 + minutes * 60 + seconds)
@@ -90,10 +90,7 @@ _ZONE = _compile(
     r"|black ?list(?:ed)? (?:at|by|in|using)|dnsbl|rbl)"
     r"(?: server response)?[ :(]*(?:the )?([a-z0-9-]+(?:\.[a-z0-9-]+)*\.[a-z]{2,})\b"
 )
-_IP = _compile(
-    r"(?:\[|\(|\bip(?: address)?(?: is)?[:=]? ?<?|\bip[=/]|\bfrom |\bfor |\bclient |\bhost |\bserver |^|\b)"
-    r"((?:\d{1,3}\.){3}\d{1,3}|[0-9a-f]{1,4}:[0-9a-f:]*:[0-9a-f:.]*[0-9a-f])\b"
-)
+_IP = _compile(r"\b((?:\d{1,3}\.){3}\d{1,3}|[0-9a-f]{1,4}:[0-9a-f:]*:[0-9a-f:.]*[0-9a-f])\b")
 # a domain said to be the sender's: "sending domain [x]", "email from x is", "x's DMARC policy", "MAIL FROM domain [x]"
 _DOMAIN = _compile(
     r"(?:sending domain|sender(?:'s)? domain|mail ?from domain|(?:spf|dkim) domain|email from|due to|spf-check failed:"
@@ -123,7 +120,7 @@ def sending_ip(text: bytes) -> str:
     """The first IP address in the text; "" without."""
     for found in _IP.finditer(text):
         try:
-            return str(ip_address(found.group(1).decode()))
+            return str(ip_address(found.group().decode()))
         except ValueError:
             continue
     return ""

@@ -17,8 +17,8 @@
     confidence = 0.9
 
 The most specific rule wins, in this order: provider, text (plain before vague), enhanced code, code, verb, and then how
-many characters its pattern itself found, without gaps such as `.*`. The order of rules and files means nothing. All
-mistakes are RuleError: where, what, and what to do.
+many characters its pattern itself found, without gaps such as `.*`; at last the rule with fewer patterns. The order of
+rules and files means nothing. All mistakes are RuleError: where, what, and what to do.
 """
 
 from __future__ import annotations

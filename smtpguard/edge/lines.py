@@ -2,8 +2,8 @@
 
 A subclass of aiosmtpd's `SMTP` that takes over the transport: its own buffer instead of a StreamReader, one timer,
 replies gathered into one write, bounded lines, backpressure both ways. What stays aiosmtpd's is what runs seldom:
-STARTTLS, the AUTH dialogue, PROXY; they read through `_reader`, which here is this buffer too. What a line means is
-the business of `smtpd.Door`.
+STARTTLS, and PROXY, which reads this buffer through `readexactly` and `readuntil`. What a line means is the business
+of `smtpd.Door`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import Final, cast
 
-from aiosmtpd.smtp import SMTP
+from aiosmtpd.smtp import SMTP, TLSSetupException
 
 MAX_LINE: Final = 4096  # contract 1.3, CRLF included
 READ_AHEAD: Final = 128 * 1024
@@ -117,7 +117,8 @@ class Wire(SMTP):
             self._timer.cancel()
         if self._original_transport is not None:
             self._original_transport.close()
-        self.transport = None
+        # Each of these holds us too; without the cycle a session's memory is free at once.
+        self.transport = self._original_transport = self._tls_protocol = None
         self._wake()
         self.gone()
 
@@ -212,8 +213,22 @@ class Wire(SMTP):
                 self.transport.write(b"".join(self._out) if len(self._out) > 1 else self._out[0])
             self._out.clear()
 
+    async def start_tls(self) -> str:
+        """RFC 3207, by aiosmtpd; the TLS version. After TLSSetupException the connection is gone."""
+        try:
+            await super().smtp_STARTTLS("")
+            # asyncio calls a handshake done, too, whose connection was lost.
+            made = self.transport.get_extra_info("ssl_object") if self.transport is not None else None
+            if made is None:
+                raise TLSSetupException
+        except TLSSetupException:
+            if not self.lost:
+                self.connection_lost(None)  # asyncio tells only those whose handshake was completed
+            raise
+        return str(made.version())
+
     async def push(self, status: str | bytes) -> None:
-        """aiosmtpd's way to answer, for its inherited dialogues."""
+        """aiosmtpd's way to answer, for its inherited STARTTLS."""
         self._out.append((status.encode() if isinstance(status, str) else status) + b"\r\n")
         self._flush()
 
@@ -239,7 +254,9 @@ class Wire(SMTP):
         self._flush()
         if self.transport is not None and not self.transport.is_closing():
             self.transport.close()
-            self.loop.call_later(LINGER_S, self.cut)
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self.loop.call_later(LINGER_S, self.cut)
         self._wake()
 
     def cut(self) -> None:
@@ -260,11 +277,7 @@ class Wire(SMTP):
         elif not self.lost:
             self.expired()
 
-    # -- the reader of aiosmtpd's dialogues (AUTH, PROXY) ----------------------------------------------------------
-
-    @property
-    def _reader(self) -> Wire:  # type: ignore[override]  # aiosmtpd's is a StreamReader, of which it uses what follows
-        return self
+    # -- the reader of aiosmtpd's PROXY header -----------------------------------------------------------------------
 
     async def readexactly(self, n: int) -> bytes:
         """`n` octets; IncompleteReadError when the client went."""
@@ -285,10 +298,6 @@ class Wire(SMTP):
             if not await self.more():
                 raise asyncio.IncompleteReadError(b"", None)
         return self._cut_off(end - self._start + len(separator))
-
-    async def readline(self) -> bytes:
-        """A line with its end."""
-        return await self.readuntil()
 
     def _cut_off(self, n: int) -> bytes:
         taken = bytes(self._buffer[self._start : self._start + n])

@@ -47,8 +47,9 @@ def _bind_unix(path: str, mode: int) -> socket.socket:
     with contextlib.suppress(FileNotFoundError):
         if stat.S_ISSOCK(os.stat(path).st_mode):
             with socket.socket(socket.AF_UNIX) as probe:
-                probe.settimeout(1)
-                if probe.connect_ex(path) == 0:
+                probe.setblocking(False)
+                # Nobody listens there: only ECONNREFUSED says so. A busy server is EAGAIN, a foreign one EACCES.
+                if probe.connect_ex(path) != errno.ECONNREFUSED:
                     raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), path)
             os.unlink(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -124,15 +125,6 @@ class Acceptor:
 
     async def _accept(self, listener: socket.socket, make: Callable[[Callable[[Door], None]], Door]) -> None:
         loop = asyncio.get_running_loop()
-
-        def session() -> Door:
-            door = make(self._left)
-            self.sessions.add(door)
-            self._empty.clear()
-            if len(self.sessions) >= self._limit:
-                self._room.clear()
-            return door
-
         while True:
             await self._room.wait()
             try:
@@ -143,11 +135,26 @@ class Acceptor:
                     await asyncio.sleep(_PAUSE_S)
                 continue
             try:
+                # Another listener may have taken the last place meanwhile: this client waits for its greeting.
+                await self._room.wait()
+            except asyncio.CancelledError:
+                connection.close()
+                raise
+            door = make(self._left)
+            self._entered(door)
+            try:
                 if connection.family != socket.AF_UNIX:
                     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                await loop.connect_accepted_socket(session, connection)
+                await loop.connect_accepted_socket(lambda door=door: door, connection)  # type: ignore[misc]
             except OSError:
                 connection.close()
+                self._left(door)
+
+    def _entered(self, door: Door) -> None:
+        self.sessions.add(door)
+        self._empty.clear()
+        if len(self.sessions) >= self._limit:
+            self._room.clear()
 
     def _left(self, door: Door) -> None:
         self.sessions.discard(door)

@@ -89,6 +89,11 @@ class Connection(asyncio.Protocol):
         """Whether it may be used: neither dead, nor leaving, nor known to be closed by the other side."""
         return not (self._is_over() or self._spent or self._transport.is_closing())
 
+    @property
+    def failure(self) -> HopFailure | None:
+        """How it died, if it did."""
+        return self._dead
+
     def _is_over(self) -> bool:
         return self._dead is not None or self._quitting
 
@@ -133,11 +138,8 @@ class Connection(asyncio.Protocol):
             raise
         if self._sending:  # refused: the rest is not worth sending
             self.abort()
-        if isinstance(said, Reply):
-            # After a refused BDAT the state is indeterminate until RSET (RFC 3030 2); after the dot it is not.
-            self._open = self._chunking and said.klass != 2
-            if self._chunking and said.code in _NO_SUCH_COMMAND:
-                return replace(said, verb=Verb.BDAT)
+        if isinstance(said, Reply) and self._chunking and said.code in _NO_SUCH_COMMAND:
+            return replace(said, verb=Verb.BDAT)
         return said
 
     def finish(self) -> None:
@@ -303,6 +305,9 @@ class Connection(asyncio.Protocol):
             self._open = klass == 2
             if klass != 2:
                 self._moot(reply)
+        elif verb is Verb.DOT:
+            # After a refused BDAT the state is indeterminate until RSET (RFC 3030 2); after the dot it is not.
+            self._open = self._chunking and klass != 2
         elif verb is None:
             self._open = False
             self._spent |= klass != 2
@@ -353,6 +358,7 @@ class Connection(asyncio.Protocol):
             verb = Verb.BDAT if self._chunking else Verb.DATA
         failure = HopFailure(kind or FailureKind.DISCONNECT, verb or Verb.MAIL, detail, unknown=verb is Verb.DOT)
         self._dead = failure
+        is_under_way = self._busy and (self._open or bool(self._due))
         for _, answer in self._due:
             if not answer.done():
                 answer.set_result(failure)
@@ -366,7 +372,7 @@ class Connection(asyncio.Protocol):
             self._timer = None
         self._awaken()
         self._transport.abort()
-        self._on_gone(self, failure if kind is not None and self._busy else None)
+        self._on_gone(self, failure if kind is not None and is_under_way else None)
 
     def _epitaph(self, verb: Verb | None) -> HopFailure:
         """What a command gets that was not sent because the connection is dead."""

@@ -90,6 +90,8 @@ class Pool:
         if connection in self._alive:
             connection.is_held = True
             self._in_use.inc()
+        elif connection.failure is not None:  # it died right behind its answer to MAIL
+            self._on_failure(connection.failure)
 
     def _let_go(self, connection: Connection) -> None:
         if connection.is_held:

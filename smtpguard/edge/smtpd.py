@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import re
+from base64 import b64encode
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from aiosmtpd.proxy_protocol import get_proxy
-from aiosmtpd.smtp import AuthResult, TLSSetupException, _AuthMechAttr
-from aiosmtpd.smtp import Session as LibrarySession
+from aiosmtpd.smtp import TLSSetupException
 
 from smtpguard import policy
 from smtpguard.edge import auth
@@ -44,6 +44,7 @@ _FIXED: Final[Mapping[bytes, bytes]] = {
 # A browser or proxy made to talk to us (cross-protocol requests), and BDAT, whose data would be read as commands.
 _HANG_UP: Final = frozenset({b"GET", b"POST", b"PUT", b"HEAD", b"CONNECT", b"OPTIONS", b"BDAT"})
 
+_NEED_MAIL: Final = b"503 5.5.1 MAIL was refused\r\n"
 _BAD_SEQUENCE: Final = b"503 5.5.1 bad sequence of commands\r\n"
 _STOPPING: Final = b"421 4.3.2 the relay is stopping\r\n"
 _INTERNAL: Final = b"451 4.3.0 internal fault of the relay\r\n"
@@ -61,7 +62,6 @@ class Door(Wire):
         self._lmtp = door == "lmtp"
         self._commands = _LMTP_COMMANDS if self._lmtp else _SMTP_COMMANDS
         self._who = Session(new_id(), door)
-        self._login: tuple[str, bytes] | None = None
         self._failed_logins = 0
         self._bad_commands = 0
         self._owed = 0
@@ -72,7 +72,6 @@ class Door(Wire):
         self._counted_in: str | None = None
         self._result = "accepted"
         self._after_dot = False
-        self.session: LibrarySession = LibrarySession(self.loop)  # what the inherited AUTH dialogue looks at
 
     # -- the session ---------------------------------------------------------------------------------------------
 
@@ -98,7 +97,7 @@ class Door(Wire):
                 self.send(_INTERNAL)
         finally:
             gauge.dec()
-            self._drop_transaction(client_gone=self.lost)
+            self._drop_transaction(client_gone=self.lost or self.eof)
             self.close()
             if self._counted_in is not None:
                 self._keeper.leave(self._counted_in)
@@ -157,7 +156,7 @@ class Door(Wire):
         )
 
     async def _dialogue(self) -> None:
-        while not self.closing:
+        while not self.closing and not self.lost:  # whoever is gone would send again what it sees no answer to
             line = self.next_line()
             if line is None:
                 if not await self.more():
@@ -217,8 +216,6 @@ class Door(Wire):
         self._drop_transaction()
         self._who.helo = argument.decode()
         self._who.esmtp = extended
-        self.session.host_name = self._who.helo
-        self.session.extended_smtp = extended
         hostname = self._keeper.relay.hostname
         if not extended:
             self._offered = frozenset()
@@ -261,14 +258,11 @@ class Door(Wire):
             self._drop_transaction()
             self._flush()
             self._owed = 0
-            await super().smtp_STARTTLS("")
-            assert self.transport is not None
-            self._who.tls_version = self.transport.get_extra_info("ssl_object").version()
+            self._who.tls_version = await self.start_tls()
             self._who.helo = ""  # RFC 3207 4.2: begin anew
-            self.session.host_name = None
 
     async def smtp_AUTH(self, argument: bytes) -> None:
-        """RFC 4954; the dialogue is aiosmtpd's, the check ours and off the loop."""
+        """RFC 4954; the dialogue and the check are `auth`'s, the check off the loop."""
         users = self._keeper.users
         if users is None:
             self._bad(b"503 5.5.1 AUTH is not offered\r\n")
@@ -276,46 +270,35 @@ class Door(Wire):
         if not self._who.tls_version:
             self.answer(b"538 5.7.11 AUTH only under TLS\r\n")
             return
-        if self._who.login or self._transaction is not None:
+        if not self._who.esmtp or not self._who.helo or self._who.login or self._transaction is not None:
             self._bad(_BAD_SEQUENCE)
             return
-        mechanism, _, rest = argument.decode("ascii", "replace").partition(" ")
-        self._auth_methods = {
-            "PLAIN": _AuthMechAttr(self.auth_PLAIN, True),
-            "LOGIN": _AuthMechAttr(self.auth_LOGIN, True),
-        }
-        self._auth_require_tls = True
-        self._handle_hooks: dict[str, Callable[..., object]] = {}
-        self._login = None
-        self._owed = 0
-        await super().smtp_AUTH(f"{mechanism.upper()} {rest}".strip())
-        given, self._login = self._given(), None
-        if given is None:
+        try:
+            name, password = await auth.dialogue(argument, self._challenge)
+        except auth.AuthRefused as refused:
+            self._bad(refused.line)
             return
-        name, password = given
         self.waits_for_hop = True
         fits = await users.check(name, password, self._who.peer_ip)
         self.waits_for_hop = False
         if fits:
             self._who.login = name
-            self.session.authenticated = True
-            self.send(b"235 2.7.0 Authentication successful\r\n")
+            self.answer(b"235 2.7.0 Authentication successful\r\n")
             return
         self._failed_logins += 1
         if self._failed_logins < auth.TRIES:
-            self.send(b"535 5.7.8 Authentication credentials invalid\r\n")
+            self.answer(b"535 5.7.8 Authentication credentials invalid\r\n")
             return
         self._refuse_session("limited", b"421 4.7.0 too many failed logins\r\n")
         self.close()
 
-    def _given(self) -> tuple[str, bytes] | None:
-        return self._login
-
-    def _authenticate(self, _mechanism: str, auth_data: object) -> AuthResult:
-        """aiosmtpd's hook: keeps what was given for `smtp_AUTH` to check, and says that all is handled."""
-        login, password = getattr(auth_data, "login", b""), getattr(auth_data, "password", b"")
-        self._login = login.decode("utf-8", "replace"), password
-        return AuthResult(success=False, handled=True)
+    async def _challenge(self, challenge: bytes) -> bytes | None:
+        """The line that answers this challenge; None for one that is no line."""
+        self.send(b"334 " + b64encode(challenge) + b"\r\n")
+        while (line := self.next_line()) is None:
+            if not await self.more():
+                raise ConnectionResetError("the client went during AUTH")
+        return line if isinstance(line, bytes) else None
 
     async def smtp_XFORWARD(self, argument: bytes) -> None:
         """Postfix XFORWARD_README: whom the MTA got the mail from, and its queue id."""
@@ -347,19 +330,20 @@ class Door(Wire):
                 self._bad(b"503 5.5.1 nested MAIL\r\n")
             return
         if not self._who.login and not self._keeper.is_allowed(self._who.peer_ip):
+            self._refused_mail = _NEED_MAIL
             self.answer(b"530 5.7.0 log in first\r\n")
             return
         self._refused_mail = None
         try:
             envelope = parse_mail(argument, offered=self._offered)
         except SyntaxRefused as refused:
-            self.serve(refused.reply)
+            self._serve_mail(refused.reply)
             return
         envelope.queue_id = self._who.client.get("IDENT", "")
         self._envelope = envelope
         transaction = begin(self._keeper.relay, self._who, envelope)
         if envelope.size is not None and envelope.size > self._keeper.listen.max_message_size:
-            transaction.refuse_mail(policy.own(Own.TOO_LARGE, Verb.MAIL), self.serve)
+            transaction.refuse_mail(policy.own(Own.TOO_LARGE, Verb.MAIL), self._serve_mail)
             return
         self._transaction = transaction
         asked = self._gather()
@@ -371,14 +355,14 @@ class Door(Wire):
             self._transaction = None
 
     def _serve_mail(self, reply: Reply) -> None:
-        if reply.klass == 4 and reply.verb is not Verb.RCPT:
-            self._refused_mail = reply.wire()
+        if reply.klass in (4, 5) and reply.verb is not Verb.RCPT:
+            self._refused_mail = reply.wire() if reply.klass == 4 else _NEED_MAIL
         self.serve(reply)
 
     async def smtp_RCPT(self, argument: bytes) -> None:
         """RFC 5321 4.1.1.3."""
         if self._transaction is None:
-            if self._refused_mail is not None:  # pipelined behind a MAIL that was deferred: deferred too
+            if self._refused_mail is not None:  # pipelined behind a MAIL that was refused: no bad command
                 self.answer(self._refused_mail)
             else:
                 self._bad(b"503 5.5.1 need MAIL before RCPT\r\n")

@@ -18,6 +18,7 @@ from smtpguard.mail.message import HEAD_OCTETS
 
 IN_MEMORY: Final = 256 * 1024
 PIECE: Final = 128 * 1024
+_SMALL: Final = 4096  # octets; a chunk object costs 33 more, so that drops of one or two octets are joined
 
 
 class NoRoom(Exception):
@@ -45,7 +46,7 @@ class Memory:
 class SpooledBody:
     """A body being received, then read: flow.Body."""
 
-    __slots__ = ("_chunks", "_file", "_held", "_memory", "_spool_dir", "_stored", "dots", "head", "size")
+    __slots__ = ("_chunks", "_file", "_held", "_memory", "_spool_dir", "_stored", "dots", "size")
 
     def __init__(self, memory: Memory, spool_dir: Path | None) -> None:
         self._memory = memory
@@ -56,17 +57,23 @@ class SpooledBody:
         self._file: IO[bytes] | None = None
         self.size = 0
         self.dots = False
-        self.head = b""
-        """The first octets, at most HEAD_OCTETS, for reading header fields."""
+
+    @property
+    def head(self) -> bytes:
+        """The first wire octets, at most HEAD_OCTETS, for reading header fields; OSError as `wire`."""
+        if self._file is not None:
+            return os.pread(self._file.fileno(), HEAD_OCTETS, 0)
+        return b"".join(self._chunks)[:HEAD_OCTETS]
 
     def write(self, chunk: bytes) -> None:
         """Keep the next wire octets; NoRoom if they cannot be kept."""
-        if len(self.head) < HEAD_OCTETS:
-            self.head = (self.head + chunk[:HEAD_OCTETS])[:HEAD_OCTETS] if self.head else chunk[:HEAD_OCTETS]
         if self._file is None and self._held + len(chunk) <= IN_MEMORY:
             self._memory.take(len(chunk))
             self._held += len(chunk)
-            self._chunks.append(chunk)
+            if self._chunks and len(self._chunks[-1]) < _SMALL:
+                self._chunks[-1] += chunk
+            else:
+                self._chunks.append(chunk)
             return
         try:
             if self._file is None:

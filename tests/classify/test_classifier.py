@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+import re
 import sys
 import time
 from importlib.util import module_from_spec, spec_from_file_location
@@ -130,6 +132,7 @@ def test_an_ambiguous_text_names_the_other_reading() -> None:
         ("421 4.7.0 Too many connections, try again in 400 days", None),
         ("421 4.7.0 Too many connections, try again in 0 seconds", None),
         ("421 4.7.0 Too many connections, try again later", None),
+        ("450 4.2.0 Greylisted, please retry in 5 \u017fec, 1 minute", None),
         ("550 5.1.1 no such user, retry in 5 minutes", None),  # no wait mends it
     ],
 )
@@ -169,6 +172,7 @@ def test_guidance_names_what_the_text_named() -> None:
     assert "192.0.2.7" in found.fix
     found = match("550 5.7.509 Access denied, sending domain [EXAMPLE.COM] does not pass DMARC verification")
     assert "d=example.com" in found.fix
+    assert "2001:db8::7" in match("550 Your IP [2001:db8::7] has been blacklisted").cause
     assert "999.1.1.1" not in match("550 Your IP 999.1.1.1 has been blacklisted").cause
 
 
@@ -274,6 +278,8 @@ _HOSTILE = [
     "é" * 4096,
     "@" * 4096,
     "domain of sender address " * 160,
+    # the rules' own words, in no order: most patterns are tried, and none is built for it
+    " ".join(random.Random(3).choices(re.findall("[a-z@.]{2,}", " ".join(p.text for p in CLASSIFIER.patterns)), k=800)),
 ]
 
 
@@ -335,7 +341,7 @@ def test_the_score_on_the_development_replies() -> None:
         if row["expected"] in scorer.DEAD and row["reply"].startswith("5"):
             dead += 1
             dead_found += got in scorer.DEAD
-    assert right / len(rows) >= 0.965
+    assert right / len(rows) >= 0.969
     assert wrong / len(rows) <= 0.03
     assert false_suppress / len(rows) <= 0.005
     assert dead_found / dead >= 0.95

@@ -1,0 +1,149 @@
+"""What is measured through all peers by turns: cost by kind of message, connections, refusals, distance; latency.
+
+Each case is a function of the stand that adds rows; `CASES` names them for `--only`. What concerns smtpguard alone is in
+`singles`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from statistics import median
+from typing import Final
+
+from tests.bench import singles
+from tests.bench.client import Run, Stage
+from tests.bench.figures import YARDSTICK, Row, percentile
+from tests.bench.hop import FarHop
+from tests.bench.load import Load, Sink
+from tests.bench.peers import ALL, OURS, Peer
+from tests.bench.stand import Stand
+
+KB: Final = 1024
+MB: Final = 1024 * KB
+
+MAIN: Final[Mapping[str, Load]] = {
+    "2 KB": Load(),
+    "2 KB, new connection": Load(kept=False),
+    "50 KB": Load(size=50 * KB),
+    "2 KB, 10 rcpt": Load(rcpts=10),
+}
+"""The cases of the budgets: through every peer."""
+
+SIZES: Final = {"256 KB": 256 * KB, "1 MB": MB, "5 MB": 5 * MB, "25 MB": 25_000_000}
+SESSIONS: Final = (1, 50, 200)
+REFUSED: Final = (0, 3, 10)  # of ten recipients
+DISTANCES_MS: Final = (0, 20, 50)
+
+# Below what any peer here can do, so that latency is the peer's and not the queue's before it.
+PACE: Final = 300.0
+_PACED_S: Final = 2.0
+
+
+def main(stand: Stand) -> None:
+    """The budgets' cases: every peer, smtp-source and smtp-sink."""
+    with stand.peers(ALL, Sink()) as peers:
+        for name, load in MAIN.items():
+            stand.measure(name, peers, load.run, least=5 * load.sessions)
+
+
+def sizes(stand: Stand) -> None:
+    """Cost by message size, over what `main` has."""
+    with stand.peers(OURS, Sink()) as peers:
+        for name, size in SIZES.items():
+            sessions = 4 if size > MB else 10
+            stand.measure(name, peers, Load(size=size, sessions=sessions).run, least=2 * sessions)
+
+
+def recipients(stand: Stand) -> None:
+    """Cost by number of recipients."""
+    with stand.peers(OURS, Sink()) as peers:
+        stand.measure("2 KB, 100 rcpt", peers, Load(rcpts=100).run, least=20)
+
+
+def connections(stand: Stand) -> None:
+    """Cost by number of connections at once."""
+    with stand.peers(OURS, Sink()) as peers:
+        for sessions in SESSIONS:
+            load = Load(sessions=sessions)
+            stand.measure(f"2 KB, {sessions} connections", peers, load.run, least=max(20, 2 * sessions))
+
+
+def refusals(stand: Stand) -> None:
+    """Cost by share of refused recipients: ten a message; 0, 3 or all 10 of them get a 550 from the next hop."""
+    with stand.peers(OURS, FarHop()) as peers:
+        for refused in REFUSED:
+            rcpts = [f"550-5.7.1.{n}@sink.test" if n < refused else f"rcpt{n}@sink.test" for n in range(10)]
+
+            def drive(port: int, messages: int, stage: Stage = Stage(rcpts=rcpts), wanted: int = refused) -> float:  # noqa: B008 - a value
+                seen = stage.flat_out(port, messages)
+                if seen.codes[550] != wanted * messages:
+                    raise RuntimeError(f"{seen.codes[550]} refusals, not {wanted * messages}: {dict(seen.codes)}")
+                return seen.elapsed_s
+
+            stand.measure(f"10 rcpt, {10 * refused} % refused", peers, drive, least=20)
+
+
+def latency(stand: Stand) -> None:
+    """Milliseconds from MAIL to the answer to the dot, over those of `direct`: 10 pipelining connections.
+
+    Paced at 300 messages a second, and flat out, where a message also waits for those of the nine other connections.
+    """
+    names = ("direct", *OURS, "nginx", "haraka")
+    with stand.peers(names, Sink()) as peers:
+        count = round(PACE * _PACED_S)
+        _latency(stand, "latency, paced", peers, lambda port: Stage().paced(port, count, PACE))
+        _latency(stand, "latency, flat out", peers, lambda port: Stage().flat_out(port, 2000))
+
+
+def distances(stand: Stand) -> None:
+    """The same where the next hop is 0, 20 and 50 ms away: 10 connections, 10 recipients, flat out."""
+    rcpts = [f"rcpt{n}@sink.test" for n in range(10)]
+    for distance in DISTANCES_MS:
+        with stand.peers(("direct", *OURS), FarHop(distance)) as peers:
+            run = partial(Stage(rcpts=rcpts).flat_out, messages=100)
+            _latency(stand, f"next hop {distance} ms away", peers, run)
+
+
+def _latency(stand: Stand, case: str, peers: Mapping[str, Peer], run: Callable[[int], Run]) -> None:
+    """Rows with p50, p95 and p99 in ms, less those of `direct`, and messages a second; medians of the repetitions."""
+    taken: dict[str, list[Run]] = {name: [] for name in peers}
+    for name, peer in list(peers.items()):
+        try:
+            run(peer.port)  # warm-up
+            for _ in range(0):
+                pass
+        except (OSError, RuntimeError) as error:
+            stand.add(Row(case, name, note=f"failed: {error}"))
+            del taken[name]
+    for _ in range(stand.effort.repetitions):
+        for name in taken:
+            taken[name].append(run(peers[name].port))
+    shares = {"p50_ms": 0.50, "p95_ms": 0.95, "p99_ms": 0.99}
+    nothing = dict.fromkeys(shares, 0.0)
+    measured = {
+        name: {
+            figure: median(1000 * percentile(one.latencies_s, share) for one in runs)
+            for figure, share in shares.items()
+        }
+        for name, runs in taken.items()
+    }
+    base = measured.get("direct", nothing)
+    for name, figures in measured.items():
+        added = {f"added_{figure}": value - base[figure] for figure, value in figures.items()}
+        rate = median(len(one.latencies_s) / one.elapsed_s for one in taken[name])
+        stand.add(Row(case, name, {**(figures if name == "direct" else added), "rate": rate}))
+
+
+CASES: Final[Mapping[str, Callable[[Stand], None]]] = {
+    "main": main,
+    "sizes": sizes,
+    "recipients": recipients,
+    "connections": connections,
+    "refusals": refusals,
+    "latency": latency,
+    "distances": distances,
+    **singles.SINGLES,
+}
+
+assert YARDSTICK in OURS
