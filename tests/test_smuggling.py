@@ -27,7 +27,7 @@ BARE: Final = re.compile(rb"(?<!\r)\n|\r(?!\n)|\0")
 
 
 def attempts() -> Iterator[tuple[bytes, bytes]]:
-    """(what it is, DATA's octets with the true end): the variant in the middle, at the front, and right before the end."""
+    """(what it is, DATA's octets with the true end): the variant in the middle, at the front, right before the end."""
     for variant in VARIANTS:
         yield variant, b"Subject: a\r\n\r\na" + variant + INNER + b"\r\n.\r\n"
         if not (front := variant.lstrip(b"\r\n\0")).startswith(b".\r\n"):  # that is an end there: DATA's CRLF counts
@@ -145,7 +145,9 @@ HOSTILE: Final[dict[str, bytes]] = {
 @pytest.mark.parametrize("utf8", [False, True], ids=["ASCII", "SMTPUTF8"])
 @pytest.mark.parametrize("verb", ["RCPT", "DOT"])
 @pytest.mark.parametrize("door", ["smtp", "lmtp"])
-async def test_what_a_hop_says_reaches_client_and_log_as_whole_printable_lines(door: str, verb: str, utf8: bool) -> None:
+async def test_what_a_hop_says_reaches_client_and_log_as_whole_printable_lines(
+    door: str, verb: str, utf8: bool
+) -> None:
     script = Script({verb: [Say(octets) for octets in HOSTILE.values()]})
     async with relay(script=script) as guard, Client(port(guard, door)) as client:
         await client.greet(hello(door))
@@ -165,7 +167,9 @@ async def test_what_a_hop_says_reaches_client_and_log_as_whole_printable_lines(d
         for line in log_of(guard):
             assert isinstance(json.loads(line), dict)
             assert line.isprintable(), line
-            assert not [value for value in json.loads(line).values() if isinstance(value, str) and not value.isprintable()]
+            assert not [
+                value for value in json.loads(line).values() if isinstance(value, str) and not value.isprintable()
+            ]
 
 
 def log_of(guard: Guard) -> list[str]:

@@ -2,7 +2,7 @@
 
 Exit codes: 0 fine (warnings too), 1 found a problem, 2 could not do it (usage, unreadable file, bad configuration),
 75 temporary. `--help` must be instant: this file imports typer and nothing heavy; a command imports what it needs.
-The common options stand before the command or after it; after it wins.
+The options that all commands have: options.py. The commands of the first hour (init, check, ...): first_hour.py.
 """
 
 from __future__ import annotations
@@ -10,17 +10,23 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Annotated, Final
+from typing import Annotated
 
 import typer
 
 from smtpguard import __version__
+from smtpguard.cli.options import (
+    EXIT_USAGE,
+    Common,
+    Config,
+    Json,
+    NoColor,
+    Quiet,
+    Verbose,
+    common_options,
+)
 from smtpguard.mail.reply import Verb
-
-EXIT_USAGE: Final = 2
 
 app = typer.Typer(
     name="smtpguard",
@@ -38,51 +44,7 @@ config_app = typer.Typer(
 app.add_typer(config_app, name="config")
 
 
-# --- the common options ----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Common:
-    """What the common options say. `loud`: 1 and more for -v, -1 and less for -q."""
-
-    config: Path | None = None
-    as_json: bool = False
-    no_color: bool = False
-    loud: int = 0
-
-    def color(self, stream: IO[str], environ: Mapping[str, str]) -> bool:
-        """Whether to colour a stream: a terminal that can, and nobody said no (https://no-color.org)."""
-        refused = self.no_color or bool(environ.get("NO_COLOR")) or environ.get("TERM") == "dumb"
-        return stream.isatty() and not refused
-
-
-Config = Annotated[
-    Path | None,
-    typer.Option(
-        "--config",
-        "-c",
-        metavar="FILE",
-        help="Settings; else $SMTPGUARD_CONFIG, ./smtpguard.toml, /etc/smtpguard/smtpguard.toml.",
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="For machines.")]
-NoColor = Annotated[bool, typer.Option("--no-color", help="Never colour; $NO_COLOR says the same.")]
-Verbose = Annotated[int, typer.Option("--verbose", "-v", count=True, show_default=False, help="Say more.")]
-Quiet = Annotated[int, typer.Option("--quiet", "-q", count=True, show_default=False, help="Say less.")]
-
-
-def _common(
-    context: typer.Context, config: Path | None, as_json: bool, no_color: bool, verbose: int, quiet: int
-) -> Common:
-    """What stood before the command, with what stands after it laid over."""
-    before = context.obj if isinstance(context.obj, Common) else Common()
-    return replace(
-        before,
-        config=config or before.config,
-        as_json=as_json or before.as_json,
-        no_color=no_color or before.no_color,
-        loud=before.loud + verbose - quiet,
-    )
+# --- before the command ---------------------------------------------------------------------------------------
 
 
 def _version(wanted: bool) -> None:
@@ -103,7 +65,7 @@ def before(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    context.obj = _common(context, config, as_json, no_color, verbose, quiet)
+    context.obj = common_options(context, config, as_json, no_color, verbose, quiet)
 
 
 # --- commands --------------------------------------------------------------------------------------------------
@@ -125,7 +87,7 @@ def serve(
     quiet: Quiet = 0,
 ) -> None:
     """Run the relay, until SIGTERM or SIGINT. SIGHUP reads the configuration again."""
-    common = _common(context, config, as_json, no_color, verbose, quiet)
+    common = common_options(context, config, as_json, no_color, verbose, quiet)
     # The log's settings are settings: laid over the file's by the environment, they outlive a reload as well.
     if common.loud:
         os.environ["SMTPGUARD__LOG__LEVEL"] = "debug" if common.loud > 0 else "warning"
@@ -180,7 +142,7 @@ def explain(
 
     smtpguard explain 550 5.7.26 Unauthenticated email is not accepted
     """
-    common = _common(context, None, as_json, no_color, 0, 0)
+    common = common_options(context, None, as_json, no_color, 0, 0)
     if (not text) == (jsonl is None):
         raise typer.BadParameter("give a reply, - or --jsonl FILE: one of them")
     from smtpguard.cli.explain import run
@@ -207,7 +169,7 @@ def config_test(
     quiet: Quiet = 0,
 ) -> None:
     """Say all that is wrong with the configuration, or what would be used."""
-    common = _common(context, config, as_json, no_color, verbose, quiet)
+    common = common_options(context, config, as_json, no_color, verbose, quiet)
     from smtpguard.cli.config import test
 
     raise typer.Exit(

@@ -28,7 +28,7 @@ from smtpguard.edge.exchange import HopExchange, mail_line, rcpt_lines, settled
 from smtpguard.edge.metrics import Metrics
 from smtpguard.edge.pipeline import Connection, size_of
 from smtpguard.edge.pool import Pool
-from smtpguard.mail.reply import Answer, FailureKind, Hop, HopFailure, Reply, Verb
+from smtpguard.mail.reply import Answer, FailureKind, Hop, HopFailure, Reply, Verb, clean
 from smtpguard.mail.session import Envelope, Recipient
 
 SAY_AGAIN_S: Final = 10.0  # a host that comes and goes is logged at most so often
@@ -244,12 +244,12 @@ class NextHop:
         host.quiet_until = now + SAY_AGAIN_S
         fields = self._about(host) | {"smtp.verb": answer.verb.value}
         if isinstance(answer, Reply):
-            fields |= {"error.type": "refused", "smtp.reply.code": answer.code, "smtp.reply.text": answer.text}
+            fields |= {"error.type": "refused", "smtp.reply.code": answer.code, "smtp.reply.text": clean(answer.text)}
             what = f"refused {answer.verb.value}: {answer}"
         else:
             fields |= {"error.type": answer.kind.value}
             what = f"failed at {answer.verb.value}: {answer.kind.value} {answer.keyword or answer.detail}"
-        self._log("next-hop-failed", f"{host.hop.host} {what}".rstrip(), level="warning", fields=fields)
+        self._log("next-hop-failed", clean(f"{host.hop.host} {what}".rstrip()), level="warning", fields=fields)
 
     def _about(self, host: _Host) -> dict[str, object]:
         return {"smtpguard.next_hop": self.name, "server.address": host.hop.host, "server.port": host.hop.port}

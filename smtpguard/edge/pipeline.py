@@ -94,6 +94,10 @@ class Connection(asyncio.Protocol):
         """How it died, if it did."""
         return self._dead
 
+    @property
+    def _verb_of_body(self) -> Verb:
+        return Verb.BDAT if self._chunking else Verb.DATA
+
     def _is_over(self) -> bool:
         return self._dead is not None or self._quitting
 
@@ -107,21 +111,32 @@ class Connection(asyncio.Protocol):
         return self._command(lines, [Verb.MAIL] + [Verb.RCPT] * (len(lines) - 1))
 
     def more(self, rcpts: Sequence[bytes]) -> list[asyncio.Future[Answer]]:
-        """Further RCPTs, in one write where it offers PIPELINING."""
+        """Further RCPTs, in one write where it offers PIPELINING.
+
+        Each has the time of a command: `begin`'s deadline was for what was given to `begin`.
+        """
+        self._deadline = NEVER
         return self._command(rcpts, [Verb.RCPT] * len(rcpts))
 
     async def message(self, head: bytes, body: Body, deadline: float) -> Answer:
         """`head` and `body` by BDAT or DATA; the answer, by `deadline`. Refused half-way, the connection ends."""
+        try:
+            return await self._message(head, body, deadline)
+        except BaseException:
+            self.abort()
+            raise
+
+    async def _message(self, head: bytes, body: Body, deadline: float) -> Answer:
         self._deadline = deadline
         while self._due:  # a reply still out could be taken for the message's
-            await asyncio.shield(self._due[-1][1])
+            await self._news()
         if not self._chunking:
             [asked] = self._command([b"DATA\r\n"], [Verb.DATA])
             said = await asked
             if isinstance(said, HopFailure) or said.code != 354:
                 return said
-        elif self._dead is not None:
-            return self._epitaph(Verb.BDAT)
+        if self._dead is not None:
+            return self._epitaph(self._verb_of_body)
         answer: asyncio.Future[Answer] = self._loop.create_future()
         self._due.append((Verb.DOT, answer))
         try:
@@ -133,9 +148,6 @@ class Connection(asyncio.Protocol):
         except (OSError, ValueError) as error:  # the body cannot be read, or is not what it said: no end is sent
             self._die(FailureKind.INTERNAL, str(error))
             said = await answer
-        except BaseException:
-            self.abort()
-            raise
         if self._sending:  # refused: the rest is not worth sending
             self.abort()
         if isinstance(said, Reply) and self._chunking and said.code in _NO_SUCH_COMMAND:
@@ -235,7 +247,7 @@ class Connection(asyncio.Protocol):
             self._transport.write(piece)
             self._written += len(piece)
             if self._full:
-                await self._room()
+                await self._news()
             else:
                 await asyncio.sleep(0)  # a fast hop must not keep the others waiting
             if self._dead is not None or answer.done():
@@ -247,13 +259,13 @@ class Connection(asyncio.Protocol):
         self._transport.write(piece if self._chunking else piece + b".\r\n")
         self._written += len(piece)
         if self._full:
-            await self._room()
+            await self._news()
         else:
             self._sending = False
         if self._dead is None and not answer.done():
             self._watch(self._timeout.final)
 
-    async def _room(self) -> None:
+    async def _news(self) -> None:
         """Until the transport holds nothing, the hop has answered, or the connection is dead."""
         self._wake = self._loop.create_future()
         await self._wake
@@ -295,8 +307,8 @@ class Connection(asyncio.Protocol):
     def _answered(self, lines: list[bytes]) -> None:
         verb, answer = self._due[0]
         reply = Reply.parse(lines, verb or Verb.MAIL)
-        klass = reply.code // 100
-        if klass == 3 if verb is not Verb.DATA else (klass == 2 or (klass == 3 and reply.code != 354)):
+        klass = reply.klass
+        if not (reply.code == 354 or klass > 3 if verb is Verb.DATA else klass != 3):
             raise ReplyError(f"{reply.code} is no answer to {verb}")
         if verb is Verb.DOT and klass == 2 and self._sending:
             raise ReplyError("taken before it was sent")
@@ -326,12 +338,10 @@ class Connection(asyncio.Protocol):
 
     def _moot(self, refusal: Reply) -> None:
         """MAIL was refused: that is the answer to its RCPTs too, sent or not; what it says to them is not wanted."""
-        for _, _, answer in self._unsent:
-            answer.set_result(refusal)
-        self._unsent.clear()
-        for _, answer in self._due:
+        for answer in (*(due[-1] for due in self._due), *(unsent[-1] for unsent in self._unsent)):
             if not answer.done():
                 answer.set_result(refusal)
+        self._unsent.clear()
 
     def _unasked(self, lines: list[bytes]) -> None:
         if lines[0][:3] == b"421":  # RFC 5321 3.8: it may say so at any time
@@ -355,17 +365,14 @@ class Connection(asyncio.Protocol):
             return
         verb = self._due[0][0] if self._due else None
         if verb is Verb.DOT and (self._sending or kind is FailureKind.INTERNAL):
-            verb = Verb.BDAT if self._chunking else Verb.DATA
+            verb = self._verb_of_body
         failure = HopFailure(kind or FailureKind.DISCONNECT, verb or Verb.MAIL, detail, unknown=verb is Verb.DOT)
         self._dead = failure
         is_under_way = self._busy and (self._open or bool(self._due))
-        for _, answer in self._due:
+        for answer in (*(due[-1] for due in self._due), *(unsent[-1] for unsent in self._unsent)):
             if not answer.done():
                 answer.set_result(failure)
         self._due.clear()
-        for _, _, answer in self._unsent:
-            if not answer.done():
-                answer.set_result(failure)
         self._unsent.clear()
         if self._timer is not None:
             self._timer.cancel()

@@ -13,7 +13,7 @@ from base64 import b64encode
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
-from aiosmtpd.proxy_protocol import get_proxy
+from aiosmtpd.proxy_protocol import V2_CMD, get_proxy
 from aiosmtpd.smtp import TLSSetupException
 
 from smtpguard import policy
@@ -136,7 +136,8 @@ class Door(Wire):
         if header is None or not header.valid:
             self._refuse_session("stranger", b"554 5.5.0 no valid PROXY header\r\n")
             return False
-        if header.src_addr is not None:  # else LOCAL or UNKNOWN: the balancer's own connection
+        # LOCAL and UNKNOWN are the balancer's own connection, whatever addresses stand behind them (2.2).
+        if header.src_addr is not None and header.command != V2_CMD.LOCAL:
             self._who.peer_ip, self._who.peer_port = str(header.src_addr), int(header.src_port or 0)
         return True
 

@@ -212,8 +212,10 @@ class _Direct(Transaction):
 
     async def rcpts(self, asked: Sequence[Asked], serve: ServesAs) -> None:
         if self._dead is not None:
+            at_mail = self._exchange is not None and self._dead is self._exchange.mail
             for item in asked:
-                serve(self._account.refuse(self._dead, Verb.RCPT, rcpt=item.path, hop=self._hop))
+                verb = Verb.MAIL if at_mail else Verb.RCPT
+                serve(self._account.refuse(self._dead, verb, rcpt=item.path, hop=self._hop))
             return
         if self._next_hop is None:
             self._next_hop = self._first_hop(asked)

@@ -1,7 +1,7 @@
 """What is measured through all peers by turns: cost by kind of message, connections, refusals, distance; latency.
 
-Each case is a function of the stand that adds rows; `CASES` names them for `--only`. What concerns smtpguard alone is in
-`singles`.
+Each case is a function of the stand that adds rows; `CASES` names them for `--only`. What concerns smtpguard alone is
+in `singles`.
 """
 
 from __future__ import annotations
@@ -111,10 +111,8 @@ def _latency(stand: Stand, case: str, peers: Mapping[str, Peer], run: Callable[[
     for name, peer in list(peers.items()):
         try:
             run(peer.port)  # warm-up
-            for _ in range(0):
-                pass
         except (OSError, RuntimeError) as error:
-            stand.add(Row(case, name, note=f"failed: {error}"))
+            stand.fail(case, name, error)
             del taken[name]
     for _ in range(stand.effort.repetitions):
         for name in taken:

@@ -9,7 +9,6 @@ peers the row says what they did.
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Mapping
 from typing import Final
 
@@ -18,7 +17,10 @@ from tests.bench.peers import Peer
 from tests.bench.processes import wait_until
 from tests.e2e.hop import Hop
 
-_HEAD: Final = b"From: <sender@load.test>\r\nTo: <rcpt@sink.test>\r\nMessage-ID: <f@load.test>\r\nDate: Sun, 22 Nov 2026 10:00:00 +0000\r\n"
+_HEAD: Final = (
+    b"From: <sender@load.test>\r\nTo: <rcpt@sink.test>\r\nMessage-ID: <f@load.test>\r\n"
+    b"Date: Sun, 22 Nov 2026 10:00:00 +0000\r\n"
+)
 
 # What a relay may put in front: RFC 5321 4.4; X-Peer is aiosmtpd's own.
 _TRACE: Final = (b"received", b"return-path", b"x-peer")
@@ -74,7 +76,7 @@ def _fault(peer: Peer, hop: Hop, octets: bytes) -> str:
             return f"refused with {codes[-1]}"
         wait_until(lambda: len(hop.messages) > known, "the message", 10.0)
     except (OSError, RuntimeError) as error:
-        return str(error)
+        return type(error).__name__
     arrived = hop.messages[-1].data
     return "" if untraced(arrived) == untraced(octets) else "changed"
 
@@ -93,5 +95,5 @@ def _truthful(peer: Peer) -> bool:
     """Whether mail is refused while there is no next hop: the peer has no queue, or says what is not so."""
     try:
         return run(_send(peer.port, MESSAGES["plain"]))[-1] // 100 != 2
-    except (OSError, socket.timeout):
+    except OSError:
         return True

@@ -60,10 +60,11 @@ def summary(case: str, samples: Mapping[str, Sequence[Sample]], *, cpu: bool = T
         if not taken:
             rows.append(Row(case, peer, figures, "no sample"))
             continue
-        if cpu:
+        costs = cpu and any(sample.cpu_s for sample in taken)  # `direct` has no processes
+        if costs:
             figures["cpu_ms"] = median(sample.cpu_ms for sample in taken)
         figures["rate"] = median(sample.rate for sample in taken)
-        cpu_ratio = ratios([one.cpu_ms for one in taken], [one.cpu_ms for one in yard]) if cpu else None
+        cpu_ratio = ratios([one.cpu_ms for one in taken], [one.cpu_ms for one in yard]) if costs else None
         rate_ratio = ratios([one.rate for one in taken], [one.rate for one in yard])
         figures |= {} if cpu_ratio is None else {"cpu_ratio": cpu_ratio}
         figures |= {} if rate_ratio is None else {"rate_ratio": rate_ratio}

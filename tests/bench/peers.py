@@ -193,12 +193,30 @@ def nginx(directory: Path, port: int, hop_port: int) -> Sequence[str | Path]:
 # Recipients are taken here as the next hop takes them; without such a plugin Haraka relays for nobody.
 _ALLOW: Final = "exports.hook_rcpt = (next) => next(OK)\n"
 
+# Its own file of defaults is not read where there is this one.
+_HARAKA_LIMITS: Final = """\
+[main]
+[haproxy]
+[headers]
+max_lines=1000
+max_received=100
+[max]
+bytes=52428800
+mime_parts=1000
+line_length=512
+data_line_length=992
+[message]
+[uuid]
+banner_chars=6
+deny_chars=0
+"""
+
 _HARAKA: Final = {
     "smtp.ini": "listen=127.0.0.1:{port}\nnodes=0\n",
     "smtp_proxy.ini": "host=127.0.0.1\nport={hop_port}\nmax_connections=300\ntimeout=300\n",
     "plugins": "queue/smtp_proxy\nallow\n",
     "log.ini": "level=error\n",
-    "connection.ini": "[max]\nbytes=52428800\nline_length=65536\n",
+    "connection.ini": _HARAKA_LIMITS,
     "me": "haraka.test\n",
 }
 

@@ -68,12 +68,13 @@ class Tree:
 
     def __init__(self, root: int) -> None:
         self.root = root
-        self._group = _new_group()
-        for pid in self.pids() if self._group is not None else ():
-            with suppress(OSError):  # it ended meanwhile
-                (self._group / "cgroup.procs").write_text(str(pid))  # type: ignore[operator]
-        if self._group is not None and not (self._group / "cgroup.procs").read_text():
-            self.close()
+        self._group = group = _new_group()
+        if group is not None:
+            for pid in self.pids():
+                with suppress(OSError):  # it ended meanwhile
+                    (group / "cgroup.procs").write_text(str(pid))
+            if not (group / "cgroup.procs").read_text():
+                self.close()  # we may make one, but move nobody
 
     def pids(self) -> set[int]:
         """Who lives."""
@@ -137,8 +138,9 @@ def forget_peak(pid: int) -> None:
 
 def spawn(arguments: Sequence[str | Path], **options: Any) -> subprocess.Popen[bytes]:
     """A process of ours with nothing to read; what it prints is thrown away unless `options` say otherwise."""
-    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    return subprocess.Popen([str(word) for word in arguments], **(quiet | options))
+    quiet: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+    process: subprocess.Popen[bytes] = subprocess.Popen([str(word) for word in arguments], **(quiet | options))
+    return process
 
 
 def end(process: subprocess.Popen[bytes] | None, *, number: int = signal.SIGTERM) -> None:

@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from statistics import median
 from typing import Final
 
@@ -87,7 +86,7 @@ def metrics(stand: Stand) -> None:
     """How long a session waits for the answer to NOOP while /metrics is read, over how long it waits otherwise.
 
     Under load, after refusals of every kind that the sandbox knows, so that there are series to show. Windows with one
-    reading and windows without alternate; of each the worst wait counts, of the windows the median, and of all the worst.
+    reading and windows without alternate; of each the worst wait counts, of these the median, and the worst of all.
     """
     port = free_port()
     with running(full(stand, "metrics", http_port=port), FarHop()) as guarded:
@@ -177,7 +176,9 @@ def idle(stand: Stand) -> None:
         before = guarded.tree.pss_kb()
         pss = guarded.tree.pss_kb
         during = run(_hold(guarded.port, pss))
-        stand.add(Row("2,000 idle sessions", "full", {"kb_each": (during - before) / IDLE_SESSIONS, "before_kb": before}))
+        stand.add(
+            Row("2,000 idle sessions", "full", {"kb_each": (during - before) / IDLE_SESSIONS, "before_kb": before})
+        )
 
 
 async def _hold(port: int, pss: Callable[[], int]) -> int:

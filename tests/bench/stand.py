@@ -1,7 +1,7 @@
 """The bench itself: what a case is given. It starts peers before a hop, runs a load through them in turns, keeps rows.
 
-A peer that cannot be had, or fails, costs its own row and nothing else. Turns are interleaved: each repetition goes once
-round all peers, beginning with another one each time, so that a disturbance of the machine hits all of them alike.
+A peer that cannot be had, or fails, costs its own row and nothing else. Turns are interleaved: each repetition goes
+once round all peers, beginning with another one each time, so that a disturbance of the machine hits all alike.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from tests.bench.peers import Peer, make
 
 _SETTLE_S: Final = 0.05  # for what a peer does after its last answer: logs, counters
 _MOST: Final = 30_000  # messages in one turn, at most
+_REASON: Final = 160  # characters of a reason
 
 
 class Hop(Protocol):
@@ -54,7 +55,7 @@ class Stand:
     directory: Path
     effort: Effort = field(default_factory=Effort)
     rows: list[Row] = field(default_factory=list)
-    absent: dict[str, str] = field(default_factory=dict)
+    absent: set[str] = field(default_factory=set)
 
     def add(self, *rows: Row) -> None:
         """Keep results, and say them as they come."""
@@ -62,6 +63,11 @@ class Stand:
             shown = "  ".join(f"{name} {value:.3g}" for name, value in row.figures.items())
             self.say(f"  {row.case:24} {row.peer:15} {shown} {row.note}".rstrip())
         self.rows += rows
+
+    def fail(self, case: str, peer: str, error: Exception) -> None:
+        """A row of what could not be measured, and why, on one line."""
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        self.add(Row(case, peer, note=f"failed: {reason[:_REASON]}"))
 
     def say(self, text: str) -> None:
         """A line on standard error, where progress belongs."""
@@ -81,7 +87,7 @@ class Stand:
                     peer = make(name, self.directory)
                     peer.start(hop.port)
                 except (RuntimeError, OSError, AssertionError) as error:
-                    self.lack(name, str(error))
+                    self.lack(name, error)
                 else:
                     running[name] = peer
             yield running
@@ -90,17 +96,17 @@ class Stand:
                 peer.stop()
             hop.stop()
 
-    def lack(self, name: str, reason: str) -> None:
-        """A peer that is left out from now on, and why."""
-        self.absent[name] = reason
-        self.add(Row("peers", name, note=f"not to be had: {reason}"))
+    def lack(self, name: str, error: Exception) -> None:
+        """A peer is left out from now on."""
+        self.absent.add(name)
+        self.fail("peers", name, error)
 
     def measure(self, case: str, peers: dict[str, Peer], drive: Drive, *, least: int = 10, cpu: bool = True) -> None:
         """Run a load through the peers by turns; add the case's rows."""
         counts = {name: self._warm(case, peer, drive, least) for name, peer in peers.items()}
         names = [name for name, count in counts.items() if count]
         samples: dict[str, list[Sample]] = {name: [] for name in names}
-        failed: dict[str, str] = {}
+        failed: dict[str, Exception] = {}
         for repetition in range(self.effort.repetitions):
             shift = repetition % len(names) if names else 0
             for name in names[shift:] + names[:shift]:
@@ -109,10 +115,10 @@ class Stand:
                 try:
                     samples[name].append(_turn(peers[name], drive, counts[name]))
                 except (RuntimeError, OSError) as error:
-                    failed[name] = str(error)
+                    failed[name] = error
         for name, reason in failed.items():
             del samples[name]
-            self.add(Row(case, name, note=f"failed: {reason}"))
+            self.fail(case, name, reason)
         self.add(*summary(case, samples, cpu=cpu))
 
     def _warm(self, case: str, peer: Peer, drive: Drive, least: int) -> int:
@@ -121,7 +127,7 @@ class Stand:
             tried = _turn(peer, drive, least)
             tried = _turn(peer, drive, max(least, min(_MOST, round(tried.rate * self.effort.turn_s / 5))))
         except (RuntimeError, OSError) as error:
-            self.add(Row(case, peer.name, note=f"failed: {error}"))
+            self.fail(case, peer.name, error)
             return 0
         return max(least, min(_MOST, round(tried.rate * self.effort.turn_s)))
 

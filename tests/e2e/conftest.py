@@ -48,11 +48,13 @@ def hop() -> Iterator[Hop]:
 
 @pytest.fixture
 def relay(directory: Path, hop: Hop) -> Iterator[Relay]:
-    """smtpguard, ready to be started in front of `hop`."""
+    """smtpguard, ready to be started in front of `hop`. Whatever the test did, it ends in order, without a fault of ours."""
     process = Relay(directory, next_hop_port=hop.port)
     yield process
-    process.stop()
+    code = process.stop()
     sys.stderr.write(process.transcript())  # shown if the test failed
+    assert code == 0
+    assert not process.faults()
 
 
 @pytest.fixture(scope="session")

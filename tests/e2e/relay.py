@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import urllib.request
 from pathlib import Path
 from typing import Any, Final
@@ -103,6 +102,10 @@ class Relay:
         until(lambda: self.events(action, **fields), timeout_s, self.transcript)
         return self.events(action, **fields)[0]
 
+    def faults(self) -> list[Event]:
+        """Log lines of level error, and lines that are not of the log: there are none, whatever the next hop does."""
+        return [event for event in list(self._events) if event.get("log.level", "error") == "error"]
+
     def metric(self, sample: str) -> float:
         """A sample of `/metrics` by its name and labels as written there; 0 where it is not shown."""
         url = f"http://127.0.0.1:{self.ports['http']}/metrics"
@@ -139,7 +142,7 @@ class Relay:
         assert process.stdout is not None
         with process.stdout as lines:
             for line in lines:
-                self._events.append(json.loads(line) if line.startswith("{") else {"not json": line, "at": time.time()})
+                self._events.append(json.loads(line) if line.startswith("{") else {"not json": line})
 
 
 def _key(name: str) -> str:

@@ -130,7 +130,8 @@ class TestLogin:
         settings = f'tls = "none"\nusername = "guard"\npassword_file = "{password}"'
         process = Relay(directory, next_hop_port=hop.port, next_hop=settings)
         yield process
-        process.stop()
+        assert process.stop() == 0
+        assert not process.faults()
 
     def test_refused_login_keeps_mail_queued(self, mta: Mta, relay: Relay, hop: Hop, password: Path) -> None:
         mta.send(SENDER, ["ann@rcpt.example"], TEXT)

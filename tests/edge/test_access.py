@@ -196,7 +196,9 @@ async def test_a_bare_lf_does_not_end_a_command() -> None:
         await client.greet()
         client.send(b"MAIL FROM:<a@s.example>\nNOOP\r\nRSET\n")
         assert [code(reply) for reply in await client.replies(3)] == ["500 5.5.2", "250 2.0.0", "500 5.5.2"]
-        client.send(b"MAIL FROM:<a@s.example>\r\nRCPT TO:<b@r.example>\nRCPT TO:<c\t@r.example>\r\nRCPT TO:<d@r.example>\r\n")
+        client.send(
+            b"MAIL FROM:<a@s.example>\r\nRCPT TO:<b@r.example>\nRCPT TO:<c\t@r.example>\r\nRCPT TO:<d@r.example>\r\n"
+        )
         replies = [code(reply) for reply in await client.replies(4)]
         assert replies[0] == "250 2.1.0"
         assert [reply[:3] for reply in replies[1:3]] == ["500", "500"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,6 +33,7 @@ from smtpguard.sandbox import (
     StopReading,
     Surplus,
 )
+from tests.certs import ca_and_server, server_context
 from tests.edge.hopping import (
     CHUNKING_ONLY,
     ENVELOPE,
@@ -226,11 +228,48 @@ async def test_a_surplus_reply_behind_the_last_answer_ends_the_connection_but_th
 
 @pytest.mark.parametrize("code", [250, 251, 334, 300, 399])
 async def test_only_354_lets_data_begin(code: int) -> None:
-    async with Sandbox(keywords=PIPELINING_ONLY, script=Script({"DATA": Say(f"{code} 2.0.0 go")})) as hop:
-        async with way_to(hop.port) as way:
-            *_, said = await _answers(way, MESSAGE)
-            assert _failed(said) == (FailureKind.PROTOCOL, Verb.DATA, False)
-            assert b"Subject: hello" not in hop.commands
+    script = Script({"DATA": Say(f"{code} 2.0.0 go")})
+    async with Sandbox(keywords=PIPELINING_ONLY, script=script) as hop, way_to(hop.port) as way:
+        *_, said = await _answers(way, MESSAGE)
+        assert _failed(said) == (FailureKind.PROTOCOL, Verb.DATA, False)
+        assert b"Subject: hello" not in hop.commands
+
+
+async def test_what_comes_behind_354_ends_the_connection_before_the_message_begins() -> None:
+    script = Script({"DATA": [Say("354 go\n250 2.0.0 taken already"), Ok()]})
+    async with Sandbox(keywords=PIPELINING_ONLY, script=script) as hop, way_to(hop.port) as way:
+        *_, said = await _answers(way, MESSAGE)
+        assert _failed(said) == (FailureKind.PROTOCOL, Verb.DATA, False)
+        assert all(map(_is_good, await _answers(way, MESSAGE)))
+        assert hop.accepted == 1
+
+
+async def test_a_caller_that_no_longer_waits_for_a_recipient_loses_nothing_else() -> None:
+    script = Script({"RCPT": [Delay(0.05), Ok()]})
+    async with Sandbox(keywords=NO_PIPELINING, script=script) as hop, way_to(hop.port) as way:
+        exchange = await way.begin(b"a@y.test", b"b@y.test")
+        for rcpt in exchange.rcpts:
+            rcpt.cancel()
+        assert _is_good(await exchange.message(HEAD, HeldBody(MESSAGE), soon()))
+        assert len(hop.messages[0].rcpts) == 2
+
+
+@pytest.mark.parametrize("keywords", [CHUNKING_ONLY, ("PIPELINING",)])
+async def test_it_is_the_same_inside_tls(keywords: tuple[str, ...], tmp_path: Path) -> None:
+    certs = ca_and_server(["127.0.0.1"], directory=tmp_path)
+    inside: dict[str, Any] = {"tls": "required", "tls_ca_file": str(certs.ca)}
+    message = big(20_000_000)
+    server = server_context(certs.cert, certs.key)
+    async with Sandbox(keywords=keywords, tls=server) as hop, way_to(hop.port, **inside) as way:
+        assert all(map(_is_good, await _answers(way, MESSAGE)))
+        assert all(map(_is_good, await _answers(way, message)))
+        assert [each.data for each in hop.messages] == [HEAD + MESSAGE, HEAD + message]
+        assert (hop.connections, hop.messages[0].tls) == (1, True)
+        hop.script = Script({"BODY": [After(100_000, StopReading()), Ok()], "DOT": CommitThenClose()})
+        began = soon(0)
+        assert _failed((await _answers(way, message))[-1])[::2] == (FailureKind.TIMEOUT, False)
+        assert soon(0) - began < 0.4 + 2
+        assert _failed((await _answers(way, MESSAGE))[-1])[1:] == (Verb.DOT, True)
 
 
 @pytest.mark.parametrize("verb", ["MAIL", "RCPT", "DOT"])
@@ -243,16 +282,16 @@ async def test_354_is_no_answer_to_anything_else(verb: str) -> None:
 
 async def test_421_passes_as_said_and_its_connection_is_not_used_again() -> None:
     for verb, at in (("RCPT", 1), ("DOT", 2)):
-        async with Sandbox(script=Script({verb: [Say("421 4.3.2 going down"), Ok()]})) as hop:
-            async with way_to(hop.port) as way:
-                exchange = await way.begin()
-                answers = [exchange.mail, await exchange.rcpts[0]]
-                if at == 2:
-                    answers.append(await exchange.message(HEAD, HeldBody(MESSAGE), soon()))
-                exchange.finish()
-                assert str(answers[at]) == "421 4.3.2 going down"
-                assert all(map(_is_good, await way.pass_one()))
-                assert hop.connections == 2
+        script = Script({verb: [Say("421 4.3.2 going down"), Ok()]})
+        async with Sandbox(script=script) as hop, way_to(hop.port) as way:
+            exchange = await way.begin()
+            answers = [exchange.mail, await exchange.rcpts[0]]
+            if at == 2:
+                answers.append(await exchange.message(HEAD, HeldBody(MESSAGE), soon()))
+            exchange.finish()
+            assert str(answers[at]) == "421 4.3.2 going down"
+            assert all(map(_is_good, await way.pass_one()))
+            assert hop.connections == 2
 
 
 async def test_a_connection_that_dies_between_commands_stays_dead_for_its_transaction() -> None:
@@ -304,13 +343,13 @@ async def test_a_good_answer_before_the_end_is_believed_by_nobody() -> None:
 async def test_a_fault_in_the_middle_of_a_message_is_no_doubt_about_it(
     keywords: tuple[str, ...], action: Action, kind: FailureKind
 ) -> None:
-    async with Sandbox(keywords=keywords, script=Script({"BODY": [After(100_000, action), Ok()]})) as hop:
-        async with way_to(hop.port) as way:
-            began = soon(0)
-            *_, said = await _answers(way, big(20_000_000))
-            assert soon(0) - began < 0.4 + 2
-            assert _failed(said) == (kind, Verb.BDAT if "CHUNKING" in keywords else Verb.DATA, False)
-            assert all(map(_is_good, await _answers(way, MESSAGE)))
+    script = Script({"BODY": [After(100_000, action), Ok()]})
+    async with Sandbox(keywords=keywords, script=script) as hop, way_to(hop.port) as way:
+        began = soon(0)
+        *_, said = await _answers(way, big(20_000_000))
+        assert soon(0) - began < 0.4 + 2
+        assert _failed(said) == (kind, Verb.BDAT if "CHUNKING" in keywords else Verb.DATA, False)
+        assert all(map(_is_good, await _answers(way, MESSAGE)))
 
 
 @pytest.mark.parametrize("keywords", [CHUNKING_ONLY, ("PIPELINING",)])
@@ -445,3 +484,14 @@ async def test_answers_that_take_their_time_are_not_mistaken() -> None:
         assert [path for path, _ in hop.messages[0].rcpts] == [b"a@y.test", b"c@y.test"]
         assert exchange.hop.host == "127.0.0.1"
         assert ENVELOPE.mail_from == hop.messages[0].mail_from
+
+
+async def test_a_recipient_that_comes_later_has_the_time_of_a_command() -> None:
+    """A client may take minutes between MAIL and RCPT: the deadline of `begin` is over then, the transaction is not."""
+    async with Sandbox() as hop, way_to(hop.port) as way:
+        deadline = soon(0.1)
+        exchange = await way.hop.begin(ENVELOPE, [], deadline)
+        await asyncio.sleep(deadline - soon(-0.02))
+        [late] = exchange.send(to(b"late@y.test"))
+        assert _is_good(await late)
+        exchange.finish()

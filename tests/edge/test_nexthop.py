@@ -306,12 +306,11 @@ async def test_a_dead_next_hop_is_given_up_and_taken_up_again() -> None:
 
 async def test_a_host_given_up_is_passed_over() -> None:
     one, two = Sandbox(script=Script({"MAIL": Hang()})), Sandbox()
-    async with sandboxes(one, two) as port:
-        async with way_to(port, FIRST, SECOND, timeout={"command": "30ms"}) as way:
-            for _ in range(THRESHOLD + 3):
-                assert all(map(_is_good, await way.pass_one()))
-            assert one.connections == THRESHOLD
-            assert way.count("breaker_open") == 0  # the other one works
+    async with sandboxes(one, two) as port, way_to(port, FIRST, SECOND, timeout={"command": "30ms"}) as way:
+        for _ in range(THRESHOLD + 3):
+            assert all(map(_is_good, await way.pass_one()))
+        assert one.connections == THRESHOLD
+        assert way.count("breaker_open") == 0  # the other one works
 
 
 @pytest.mark.parametrize(
@@ -326,17 +325,17 @@ async def test_a_host_that_refuses_is_never_given_up(script: dict[str, Any]) -> 
 
 
 async def test_a_probe_whose_client_goes_away_bars_nobody() -> None:
-    async with Sandbox(script=Script({"CONNECT": [Close()] * THRESHOLD + [Hang(), Ok()]})) as hop:
-        async with way_to(hop.port) as way:
-            for _ in range(THRESHOLD):
-                await way.begin()
-            await asyncio.sleep(1.0)  # as long as it is open first
-            probe = asyncio.create_task(way.begin())
-            await until(lambda: hop.connections == THRESHOLD + 1)
-            assert _kind((await way.begin()).mail) is FailureKind.CONNECT
-            probe.cancel()
-            await asyncio.gather(probe, return_exceptions=True)
-            assert all(map(_is_good, await way.pass_one()))
+    script = Script({"CONNECT": [Close()] * THRESHOLD + [Hang(), Ok()]})
+    async with Sandbox(script=script) as hop, way_to(hop.port) as way:
+        for _ in range(THRESHOLD):
+            await way.begin()
+        await asyncio.sleep(1.0)  # as long as it is open first
+        probe = asyncio.create_task(way.begin())
+        await until(lambda: hop.connections == THRESHOLD + 1)
+        assert _kind((await way.begin()).mail) is FailureKind.CONNECT
+        probe.cancel()
+        await asyncio.gather(probe, return_exceptions=True)
+        assert all(map(_is_good, await way.pass_one()))
 
 
 # -- what it offers, what it lacks

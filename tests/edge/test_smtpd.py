@@ -149,7 +149,9 @@ async def test_dsn_parameters_are_refused_where_they_are_not_offered() -> None:
             await client.greet()
             assert code(await client.say("MAIL FROM:<a@s.example> RET=HDRS")) == "555 5.5.4"
             assert code(await client.say("MAIL FROM:<a@s.example> ENVID=x")) == "555 5.5.4"
-            assert code(await client.say("MAIL FROM:<a@s.example>", "RCPT TO:<b@r.example> NOTIFY=NEVER")) == "555 5.5.4"
+            assert (
+                code(await client.say("MAIL FROM:<a@s.example>", "RCPT TO:<b@r.example> NOTIFY=NEVER")) == "555 5.5.4"
+            )
             assert code(await client.say("RCPT TO:<b@r.example>")) == "250 2.1.5"
 
 

@@ -1,0 +1,361 @@
+"""Clients of every temper: abrupt, slow, eager, silent, hostile; and what a door leaves behind (reliability: laws).
+
+Also our own faults: each answer due is given as 451, nothing of an exception is told, and the next session is well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import re
+import socket
+import weakref
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+import uvloop
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from smtpguard.sandbox import Delay, Script
+from tests.certs import client_context, self_signed
+from tests.harness import MESSAGE, PATIENCE_S, Client, Guard, code, open_descriptors, relay
+
+SESSION = (
+    b"EHLO c.example\r\nMAIL FROM:<a@s.example>\r\nRCPT TO:<b@r.example>\r\nRCPT TO:<550-5.1.1@r.example>\r\n"
+    b"DATA\r\n" + MESSAGE + b".\r\nMAIL FROM:<>\r\nRCPT TO:<c@r.example>\r\nDATA\r\n..\r\n.\r\nNOOP\r\nQUIT\r\n"
+)
+CODES = ["220", "250", "250", "250", "550", "354", "250", "250", "250", "354", "250", "250", "221"]
+PATIENT = 'timeout = { connect = "5s", command = "5s", data = "5s", final = "5s" }'
+LOOPS = pytest.mark.parametrize("make_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    """Wait for what must come."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not is_so():
+            await asyncio.sleep(0.005)
+
+
+async def ended(guard: Guard) -> None:
+    """Wait until no session is left."""
+    await until(lambda: not any(guard.sample("sessions_in_progress", door=door) for door in ("smtp", "lmtp")))
+
+
+async def all_codes(client: Client) -> list[str]:
+    """The codes of all replies to the end of the connection."""
+    codes = []
+    while reply := await client.reply():
+        codes.append(reply[-1][:3])
+    return codes
+
+
+# -- ways to say the same -------------------------------------------------------------------------------------------
+
+
+async def test_a_whole_session_in_one_packet() -> None:
+    async with relay() as guard, Client(guard.smtp) as client:
+        client.send(SESSION)
+        assert await all_codes(client) == CODES
+        assert [message.data.split(b"\r\n\t")[-1].split(b"\r\n", 1)[1] for message in guard.hop.messages] == [
+            MESSAGE,
+            b".\r\n",
+        ]
+
+
+async def test_octet_by_octet() -> None:
+    async with relay() as guard, Client(guard.smtp) as client:
+        stream = client.writer.get_extra_info("socket")
+        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for octet in SESSION:
+            client.send(bytes([octet]))
+            await asyncio.sleep(0)
+        assert await all_codes(client) == CODES
+        assert len(guard.hop.messages) == 2
+
+
+@pytest.mark.parametrize("cut", [b"DATA\r", b"DATA\r\n.", b"body\r\n.", b"body\r\n.\r", b"R", b"RCPT "])
+async def test_cut_where_it_hurts(cut: bytes) -> None:
+    async with relay() as guard, Client(guard.smtp) as client:
+        at = SESSION.index(cut) + len(cut)
+        await client.reply()
+        client.send(SESSION[:at])
+        await until(lambda: client_heard(guard))
+        client.send(SESSION[at:])
+        assert await all_codes(client) == CODES[1:]
+        assert len(guard.hop.messages) == 2
+
+
+def client_heard(guard: Guard) -> bool:
+    """The next hop heard the sender of the first packet."""
+    return any(b"a@s.example" in line for line in guard.hop.commands)
+
+
+async def test_fin_right_after_the_last_command() -> None:
+    async with relay() as guard, Client(guard.smtp) as client:
+        client.send(SESSION.removesuffix(b"QUIT\r\n"))
+        client.writer.write_eof()
+        assert await all_codes(client) == CODES[:-1]
+        assert guard.sample("sessions_total", door="smtp", result="accepted") == 1
+
+
+# -- clients that leave -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["fin", "reset"])
+@pytest.mark.parametrize("door", ["smtp", "lmtp"])
+async def test_gone_before_the_dot(how: str, door: str) -> None:
+    async with relay() as guard, Client(guard.smtp if door == "smtp" else guard.lmtp) as client:
+        await client.greet("EHLO c.example" if door == "smtp" else "LHLO c.example")
+        assert code(await client.say("MAIL FROM:<a@s.example>", "RCPT TO:<b@r.example>", "DATA")) == "354"
+        client.send(MESSAGE + b".")
+        await client.writer.drain()
+        client.writer.write_eof() if how == "fin" else client.writer.transport.abort()
+        [event] = await guard.events("transaction")
+        assert "client gone" in event["message"]
+        assert event["smtp.rcpt.accepted"] == 0
+        await ended(guard)
+        await until(lambda: guard.sample("next_hop_connections_in_use", next_hop="default") == 0)
+        assert not guard.hop.messages
+
+
+@pytest.mark.parametrize("door", ["smtp", "lmtp"])
+async def test_gone_after_the_dot(door: str) -> None:
+    """What it sent is delivered and recorded; what it had sent behind that is not, for it will come again."""
+    async with relay(script=Script({"DOT": Delay(0.5)}), next_hop=PATIENT) as guard:
+        async with Client(guard.smtp if door == "smtp" else guard.lmtp) as client:
+            await client.greet("EHLO c.example" if door == "smtp" else "LHLO c.example")
+            assert code(await client.say("MAIL FROM:<a@s.example>", "RCPT TO:<b@r.example>", "DATA")) == "354"
+            client.send(MESSAGE + b".\r\nMAIL FROM:<again@s.example>\r\nRCPT TO:<b@r.example>\r\nDATA\r\n.\r\n")
+            await until(lambda: any(line.startswith((b"BDAT", b"DATA")) for line in guard.hop.commands))
+            client.writer.transport.abort()
+            [event] = await guard.events("transaction")
+        assert "client gone" in event["message"]
+        assert event["smtp.rcpt.accepted"] == 1
+        await ended(guard)
+        assert [message.mail_from for message in guard.hop.messages] == [b"a@s.example"]
+
+
+async def test_gone_while_the_next_hop_thinks_about_mail() -> None:
+    async with relay(script=Script({"MAIL": Delay(0.3)}), next_hop=PATIENT) as guard:
+        async with Client(guard.smtp) as client:
+            await client.greet()
+            client.send(b"MAIL FROM:<a@s.example>\r\n")
+            await until(lambda: client_heard(guard))
+            client.writer.transport.abort()
+            await ended(guard)
+        await until(lambda: guard.sample("next_hop_connections_in_use", next_hop="default") == 0)
+        assert not await guard.events("session-failed", 0)
+        async with Client(guard.smtp) as client:
+            client.send(SESSION)
+            assert await all_codes(client) == CODES
+
+
+async def test_a_client_that_does_not_read_its_answers() -> None:
+    """It is not read from either: memory stays flat, others are served, and in the end each answer is there."""
+    async with relay() as guard:
+        loop = asyncio.get_running_loop()
+        with socket.socket() as deaf:
+            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            deaf.setblocking(False)
+            await loop.sock_connect(deaf, ("127.0.0.1", guard.smtp))
+            before = int(Path("/proc/self/statm").read_text().split()[1])
+            count = 1_000_000
+            sending = asyncio.create_task(loop.sock_sendall(deaf, b"NOOP\r\n" * count))
+            async with Client(guard.smtp) as client:
+                client.send(SESSION)
+                assert await all_codes(client) == CODES
+            done, _ = await asyncio.wait([sending], timeout=1)
+            assert not done, "the relay took all of it"
+            assert (int(Path("/proc/self/statm").read_text().split()[1]) - before) * 4096 < 24 << 20
+            got = 0
+            while got < count * len(b"250 2.0.0 Ok\r\n"):
+                octets = await asyncio.wait_for(loop.sock_recv(deaf, 1 << 20), PATIENCE_S)
+                assert octets
+                got += len(octets)
+            await sending
+
+
+# -- what stays behind ------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def with_tls(directory: Path) -> AsyncIterator[Guard]:
+    """A relay that offers STARTTLS."""
+    cert, key = self_signed(["localhost"], directory=directory)
+    async with relay(listen=f'tls_cert = "{cert}"\ntls_key = "{key}"') as guard:
+        yield guard
+
+
+@pytest.mark.parametrize("how", ["quit", "reset", "message", "hung-up", "tls", "tls-reset", "tls-garbage", "half-line"])
+async def test_nothing_holds_a_session_that_ended(how: str, tmp_path: Path) -> None:
+    """No timer, task or cycle: its memory is free without the collector, its descriptors are closed."""
+    async with with_tls(tmp_path) as guard:
+        async with Client(guard.smtp) as client:  # so that the next hop's connection is there already
+            client.send(SESSION)
+            await all_codes(client)
+        await ended(guard)
+        descriptors = open_descriptors()
+        gc.collect()
+        gc.disable()
+        try:
+            async with Client(guard.smtp) as client:
+                await client.greet()
+                assert guard.service._acceptor is not None
+                [door] = map(weakref.ref, guard.service._acceptor.sessions)
+                if how.startswith("tls"):
+                    if how == "tls-garbage":
+                        await client.say("STARTTLS")
+                    else:
+                        await client.start_tls(client_context(tmp_path / "self-signed.cert.pem"))
+                        await client.say("EHLO c.example")
+                client.send(
+                    {"message": SESSION, "hung-up": b"GET /\r\n", "tls-garbage": b"x" * 99, "half-line": b"NOO"}.get(
+                        how, b"NOOP\r\nQUIT\r\n"
+                    )
+                )
+                if how.endswith("reset") or how == "half-line":
+                    await client.writer.drain()
+                    client.writer.transport.abort()
+                else:
+                    await client.ended()
+            await ended(guard)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(2):  # less than LINGER_S
+                    while door() is not None:
+                        await asyncio.sleep(0.005)
+            assert door() is None, gc.get_referrers(door())
+        finally:
+            gc.enable()
+        await until(lambda: open_descriptors() <= descriptors)
+
+
+async def test_stopping_before_and_after_the_dot() -> None:
+    """421 to who has not said the dot, the next hop's answer to who has; and no waiting for either's QUIT."""
+    async with relay(script=Script({"DOT": Delay(0.5)}), next_hop=PATIENT) as guard:
+        async with Client(guard.smtp) as idle, Client(guard.smtp) as half, Client(guard.smtp) as whole:
+            await idle.greet()
+            for client in (half, whole):
+                await client.greet()
+                await client.say("MAIL FROM:<a@s.example>", "RCPT TO:<b@r.example>", "DATA")
+                client.send(MESSAGE)
+            whole.send(b".\r\n")
+            await until(lambda: any(line.startswith((b"BDAT", b"DATA")) for line in guard.hop.commands))
+            async with asyncio.timeout(PATIENCE_S):
+                await guard.service.stop()
+            assert code(await idle.reply()) == "421 4.3.2"
+            assert code(await half.reply()) == "421 4.3.2"
+            assert code(await whole.reply()) == "250 2.0.0"
+            for client in (idle, half, whole):
+                assert await client.ended()
+        assert len(guard.hop.messages) == 1
+
+
+# -- faults of ours ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("door", "answers"), [("smtp", 1), ("lmtp", 3)])
+async def test_a_fault_of_ours_after_the_dot(door: str, answers: int) -> None:
+    async with relay() as guard:
+
+        def fault() -> str:
+            raise RuntimeError("secret detail")
+
+        keeper = guard.service._keeper
+        assert keeper is not None
+        keeper.date, date = fault, keeper.date
+        async with Client(guard.smtp if door == "smtp" else guard.lmtp) as client:
+            await client.greet("EHLO c.example" if door == "smtp" else "LHLO c.example")
+            rcpts = [f"RCPT TO:<r{n}@r.example>" for n in range(3)]
+            assert code(await client.say("MAIL FROM:<a@s.example>", *rcpts, "DATA")) == "354"
+            client.send(MESSAGE + b".\r\nNOOP\r\n")
+            replies = await client.replies(answers)
+            assert {reply[-1] for reply in replies} == {"451 4.3.0 internal fault of the relay"}
+            assert await client.reply() == []
+        [event] = await guard.events("session-failed")
+        assert event["log.level"] == "error"
+        [transaction] = await guard.events("transaction")
+        assert transaction["smtp.rcpt.accepted"] == 0
+        assert not guard.hop.messages
+        assert keeper.memory.used == 0
+        keeper.date = date
+        async with Client(guard.smtp) as client:
+            client.send(SESSION)
+            assert await all_codes(client) == CODES
+
+
+# -- any octets -------------------------------------------------------------------------------------------------------
+
+LINE = re.compile(rb"[2-5][0-9][0-9](?:[ -][\x20-\x7e]*)?\r\n")
+WORDS = [
+    *SESSION.splitlines(keepends=True),
+    b"LHLO c.example\r\n",
+    b"HELO x\r\n",
+    b"STARTTLS\r\n",
+    b"AUTH PLAIN AGEAYg==\r\n",
+    b"XFORWARD NAME=x\r\n",
+    b"RSET\r\n",
+    b"MAIL FROM:<a@s.example> SIZE=",
+    b"MAIL FROM:<\xc3\xa4@s.example> SMTPUTF8 BODY=8BITMIME RET=FULL\r\n",
+    b'RCPT TO:<"a\\"b"@r.example> NOTIFY=NEVER ORCPT=',
+    b"\r\n.\r\n",
+    b"Message-ID: ",
+    b"Received: x\r\n",
+    b"\r",
+    b"\n",
+    b"\0",
+    b"x" * 4100,
+]
+OCTETS = st.lists(st.one_of(st.sampled_from(WORDS), st.binary(max_size=40)), max_size=30).map(b"".join)
+
+
+@LOOPS
+@pytest.mark.parametrize("door", ["smtp", "lmtp"])
+def test_any_octets_get_well_formed_answers(door: str, make_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    """Law W, and no fault of ours: whatever comes, in whatever pieces."""
+    with asyncio.Runner(loop_factory=make_loop) as runner:
+        place = relay()
+        guard = runner.run(place.__aenter__())
+        port = guard.smtp if door == "smtp" else guard.lmtp
+
+        async def answers_to(octets: bytes, pieces: int) -> bytes:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            size = len(octets) // pieces + 1
+            for start in range(0, len(octets), size):
+                writer.write(octets[start : start + size])
+                await asyncio.sleep(0)
+            writer.write_eof()
+            got = b""
+            with suppress(ConnectionError):
+                async with asyncio.timeout(PATIENCE_S):
+                    while piece := await reader.read(1 << 16):
+                        got += piece
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+            return got
+
+        @settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+        @given(OCTETS, st.integers(1, 9), st.booleans())
+        def well_formed(octets: bytes, pieces: int, is_greeted: bool) -> None:
+            hello = {"smtp": b"EHLO c.example\r\n", "lmtp": b"LHLO c.example\r\n"}[door] if is_greeted else b""
+            got = runner.run(answers_to(hello + octets, pieces))
+            lines = got.splitlines(keepends=True)
+            assert b"".join(lines) == got
+            before = b""
+            for line in lines:
+                assert LINE.fullmatch(line), line
+                assert len(line) <= 512
+                assert not re.search(rb"Error|Exception|Traceback|0x[0-9a-f]{6}|internal fault", line), line
+                if before[3:4] == b"-":
+                    assert line[:3] == before[:3]
+                before = line
+            assert before[3:4] != b"-"
+
+        try:
+            well_formed()
+            assert not runner.run(guard.events("session-failed", 0))
+        finally:
+            runner.run(place.__aexit__(None, None, None))
