@@ -16,7 +16,7 @@ import socket
 import ssl
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from email.utils import formatdate
 from functools import cache, partial
 from itertools import chain
@@ -42,6 +42,7 @@ from smtpguard.edge.doorkeeper import Doorkeeper
 from smtpguard.edge.log import Log, configure
 from smtpguard.edge.metrics import Metrics
 from smtpguard.edge.nexthop import NextHop
+from smtpguard.edge.notify import Supervisor
 from smtpguard.edge.smtpd import Door
 from smtpguard.edge.spool import Memory
 from smtpguard.flow import Relay
@@ -53,6 +54,8 @@ from smtpguard.web import Http
 
 SPOOL_DIR: Final = Path("/var/lib/smtpguard/spool")
 LAG_EVERY_S: Final = 0.5
+STOP_S: Final = 15.0  # the most that a stop may take besides `relay.drain`
+RETIRE_EVERY_S: Final = 0.2
 EXIT_FINE: Final = 0
 EXIT_CANNOT: Final = 2
 
@@ -137,11 +140,19 @@ class Service:
         self._hostname = self.settings.relay.hostname or _own_name()
         self._sandbox: Sandbox | None = None
         self._hops: dict[str, NextHop] = {}
+        self._former: list[Relay] = []  # of settings before a reload, with transactions under way
+        self._retired: set[NextHop] = set()  # next hops that only they still use
         self._keeper: Doorkeeper | None = None
         self._acceptor: listen.Acceptor | None = None
         self._http: Http | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._unix: list[str] = []  # paths of sockets that are ours to remove
         self._ready = False
+
+    @property
+    def status(self) -> str:
+        """Where it listens, in a line."""
+        return "listens on " + ", ".join(chain.from_iterable(self.addresses.values()))
 
     # -- start ---------------------------------------------------------------------------------------------------
 
@@ -150,8 +161,8 @@ class Service:
         settings = self.settings
         doors = self._bind()
         try:
-            await self._start_sandbox()
-            self._hops = {name: self._hop(name, hop) for name, hop in settings.next_hop.items()}
+            await self._start_sandbox(settings)
+            self._hops = {name: self._hop(name, hop, self._hostname) for name, hop in settings.next_hop.items()}
             self._keeper = Doorkeeper(
                 listen=settings.listen,
                 relay=self._relay(settings),
@@ -179,7 +190,7 @@ class Service:
         self._ready = True
         self.log.event(
             "service-started",
-            f"smtpguard {__version__} listens on " + ", ".join(chain.from_iterable(self.addresses.values())),
+            f"smtpguard {__version__} {self.status}",
             fields={
                 "service.version": __version__,
                 "smtpguard.config": str(self.path or ""),
@@ -202,6 +213,7 @@ class Service:
             for address in addresses:
                 try:
                     bound.append((door, listen.bind(address, mode=self.settings.listen.socket_mode)))
+                    self._unix += [address.path] if address.path else []
                 except OSError as error:
                     for _, listener in bound:
                         listener.close()
@@ -212,8 +224,8 @@ class Service:
                     ) from error
         return bound
 
-    async def _start_sandbox(self) -> None:
-        if self._sandbox is None and any(_is_sandbox(hop) for hop in self.settings.next_hop.values()):
+    async def _start_sandbox(self, settings: Settings) -> None:
+        if self._sandbox is None and any(_is_sandbox(hop) for hop in settings.next_hop.values()):
             self._sandbox = Sandbox(maildir=self._maildir, keep=False)
             await self._sandbox.start()
 
@@ -236,11 +248,11 @@ class Service:
             ) from error
         self.addresses["http"] = [f"[{host}]:{port}" if ":" in host else f"{host}:{port}"]
 
-    def _hop(self, name: str, settings: NextHopSettings) -> NextHop:
+    def _hop(self, name: str, settings: NextHopSettings, hostname: str) -> NextHop:
         if _is_sandbox(settings):
             assert self._sandbox is not None
             settings = settings.model_copy(update={"host": ("127.0.0.1",), "port": self._sandbox.port})
-        return NextHop(name, settings, hostname=self._hostname, metrics=self.metrics, log=self.log.event)
+        return NextHop(name, settings, hostname=hostname, metrics=self.metrics, log=self.log.event)
 
     def _relay(self, settings: Settings) -> Relay:
         return Relay(
@@ -303,7 +315,18 @@ class Service:
         assert self._keeper is not None
         try:
             loaded = self._reload()
-        except ConfigError as error:
+            old, new = self.settings, loaded.settings
+            waiting = needs_restart(old, new)
+            new = new.model_copy(update={"listen": old.listen, "http": old.http})
+            await self._start_sandbox(new)
+            hostname = new.relay.hostname or _own_name()
+            kept = {
+                name: hop
+                for name, hop in self._hops.items()
+                if old.next_hop.get(name) == new.next_hop.get(name) and hostname == self._hostname  # it says EHLO by it
+            }
+            hops = {name: kept.get(name) or self._hop(name, hop, hostname) for name, hop in new.next_hop.items()}
+        except (ConfigError, OSError) as error:  # OSError: a file that was good a moment ago
             self.metrics.config_last_reload_successful.set(0)
             self.log.event(
                 "config-reloaded",
@@ -312,14 +335,9 @@ class Service:
                 fields={"event.outcome": "failure"},
             )
             return False
-        old, new = self.settings, loaded.settings
-        waiting = needs_restart(old, new)
-        self.settings = new = new.model_copy(update={"listen": old.listen, "http": old.http})
-        await self._start_sandbox()
-        kept = {name: hop for name, hop in self._hops.items() if old.next_hop.get(name) == new.next_hop.get(name)}
         given_up = [hop for name, hop in self._hops.items() if name not in kept]
-        self._hostname = new.relay.hostname or _own_name()
-        self._hops = {name: kept.get(name) or self._hop(name, hop) for name, hop in new.next_hop.items()}
+        self.settings, self._hostname, self._hops = new, hostname, hops
+        self._former = [relay for relay in (*self._former, self._keeper.relay) if relay.under_way]
         self.log.settle(new.log, self._masker(new))
         self._keeper.relay = self._relay(new)
         self._keeper.memory.limit = new.relay.memory
@@ -336,9 +354,17 @@ class Service:
             fields={"event.outcome": "success"},
         )
         self._spawn(self._ask_hops())
-        for hop in given_up:
-            self._spawn(hop.close(self.settings.relay.answer_within))
+        if given_up:
+            self._spawn(self._retire(given_up, tuple(self._former)))
         return True
+
+    async def _retire(self, hops: Sequence[NextHop], relays: Sequence[Relay]) -> None:
+        """Close next hops once no transaction is under way that began when they were in force: it may need them yet."""
+        self._retired.update(hops)
+        while any(relay.under_way for relay in relays):  # noqa: ASYNC110 (a transaction tells nobody that it is over)
+            await asyncio.sleep(RETIRE_EVERY_S)
+        await asyncio.gather(*(hop.close() for hop in hops))
+        self._retired.difference_update(hops)
 
     def _renew_certificate(self) -> None:
         """A certificate renewed in place counts from the next STARTTLS on; `listen` itself needs a restart."""
@@ -357,8 +383,7 @@ class Service:
         self.log.event("service-stopping", "stopping")
         cut = 0
         if self._acceptor is not None:
-            unix = [address.path for door in ("lmtp", "smtp") for address in getattr(self.settings.listen, door)]
-            await self._acceptor.close(unlink=[path for path in unix if path and not listen.handed_over(self._environ)])
+            await self._acceptor.close(unlink=self._unix)
             cut = await self._acceptor.drain(self.settings.relay.drain)
         if self._http is not None:
             await self._http.stop()
@@ -372,7 +397,7 @@ class Service:
         self.log.close()
 
     async def _close_hops(self) -> None:
-        await asyncio.gather(*(hop.close() for hop in self._hops.values()))
+        await asyncio.gather(*(hop.close() for hop in (*self._hops.values(), *self._retired)))
         if self._sandbox is not None:
             await self._sandbox.stop()
 
@@ -419,14 +444,16 @@ def run(loaded: Loaded, *, sandbox: bool, maildir: Path | None = None) -> int:
     again = partial(load, loaded.path, os.environ, sandbox=sandbox)
     with asyncio.Runner(loop_factory=factory) as runner:
         try:
-            runner.run(_serve(Service(loaded, maildir=maildir, reload=again, stream=sys.stdout)))
+            runner.run(
+                _serve(Service(loaded, maildir=maildir, reload=again, stream=sys.stdout), Supervisor(os.environ))
+            )
         except CannotStart as reason:
             print(f"smtpguard: {reason}", file=sys.stderr)  # noqa: T201 (the log may be what is wrong)
             return EXIT_CANNOT
     return EXIT_FINE
 
 
-async def _serve(service: Service) -> None:
+async def _serve(service: Service, supervisor: Supervisor) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     hangup = asyncio.Event()
@@ -434,14 +461,26 @@ async def _serve(service: Service) -> None:
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGHUP, hangup.set)
     await service.start()
+    supervisor.ready(service.status)
 
     async def reloads() -> None:
         while True:
             await hangup.wait()
             hangup.clear()
-            await service.reload()
+            supervisor.reloading()
+            taken = await service.reload()
+            supervisor.ready(service.status if taken else f"{service.status}; the last reload was refused, see the log")
 
-    reloading = loop.create_task(reloads())
+    async def alive(every_s: float) -> None:
+        while True:
+            supervisor.alive()
+            await asyncio.sleep(every_s)
+
+    tasks = [loop.create_task(reloads())]
+    if supervisor.alive_every_s is not None:
+        tasks.append(loop.create_task(alive(supervisor.alive_every_s)))
     await stop.wait()
-    reloading.cancel()
+    supervisor.stopping(service.settings.relay.drain + STOP_S)
+    for task in tasks:
+        task.cancel()
     await service.stop()

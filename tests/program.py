@@ -1,4 +1,4 @@
-"""`python -m smtpguard serve` as a process beside the test's own loop, for what only a process has: signals, memory, an end.
+"""`python -m smtpguard serve` as a process, for what only a process has: signals, memory, an end.
 
     async with Sandbox() as hop, program(tmp_path, hop.port) as running:
         async with Client(running.port("smtp")) as client: ...
@@ -106,12 +106,12 @@ class Program:
 async def until(is_so: Callable[[], bool]) -> None:
     """Wait for what nobody tells of: it is looked at again and again."""
     async with asyncio.timeout(PATIENCE_S):
-        while not is_so():
-            await asyncio.sleep(0.01)  # noqa: ASYNC110 (another process's state)
+        while not is_so():  # noqa: ASYNC110 (another process's state)
+            await asyncio.sleep(0.01)
 
 
 def config(directory: Path, next_hop_port: int, *, listen: str = "", relay: str = "", next_hop: str = "") -> Path:
-    """A configuration of free ports before a next hop on loopback; `listen`, `relay`, `next_hop` are more of their lines."""
+    """A configuration: free ports, a next hop on loopback, and more lines for `listen`, `relay` and `next_hop`."""
     doors = "".join(f'{door} = "127.0.0.1:0"\n' for door in ("lmtp", "smtp") if f"{door} =" not in listen)
     path = directory / "smtpguard.toml"
     path.write_text(

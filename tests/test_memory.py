@@ -20,7 +20,6 @@ from tests.test_octets import KEYWORDS, hello
 
 MIB: Final = 1 << 20
 PIECE: Final = (b"m" * 998 + b"\r\n") * 250  # 250,000 octets
-PIECES: Final = 100  # 25 MB
 MESSAGES: Final = 50
 NOISE: Final = b"x" * MIB
 
@@ -40,8 +39,9 @@ async def one_small(running: Program, door: str) -> None:
         assert code(await client.reply()) == "250 2.0.0"
 
 
-@pytest.mark.parametrize(("door", "via"), [("smtp", "BDAT"), ("lmtp", "DATA")])
-async def test_fifty_large_messages_at_once(door: str, via: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("door", "via", "pieces"), [("smtp", "BDAT", 100), ("lmtp", "DATA", 20)])
+async def test_fifty_large_messages_at_once(door: str, via: str, pieces: int, tmp_path: Path) -> None:
+    """25 MB each; 5 MB where it is the way that is to be seen."""
     spool = tmp_path / "spool"
     spool.mkdir()
     received = asyncio.Barrier(MESSAGES)  # so that all of them wait in the relay at the same time
@@ -58,7 +58,7 @@ async def test_fifty_large_messages_at_once(door: str, via: str, tmp_path: Path)
             async with Client(running.port(door)) as client:
                 await client.greet(hello(door))
                 await client.say("MAIL FROM:<a@s.example>", f"RCPT TO:<b{number}@r.example>", "DATA")
-                for _ in range(PIECES):
+                for _ in range(pieces):
                     await send(client, PIECE)
                 await received.wait()
                 client.send(b".\r\n")
@@ -94,7 +94,7 @@ async def test_a_line_of_128_mib_without_an_end(where: str, tmp_path: Path) -> N
 
 
 async def test_what_does_not_fit_into_relay_memory_is_deferred(tmp_path: Path) -> None:
-    """Bodies of up to 256 KiB are in memory, all together at most `relay.memory`; what is over is 452, then room again."""
+    """Bodies of up to 256 KiB are in memory, together at most `relay.memory`; what is over is 452, then room again."""
     body = PIECE[:200_000]
     async with Sandbox(keep=False) as hop, program(tmp_path, hop.port, relay='memory = "1MiB"') as running:
         clients: list[Client] = []

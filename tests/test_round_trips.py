@@ -85,6 +85,7 @@ async def test_the_next_sessions_use_the_same_connection() -> None:
 # -- time -------------------------------------------------------------------------------------------------------
 
 HUGE = MESSAGE + (b"y" * 1_000 + b"\r\n") * 20_000 + b".\r\n"
+SLACK_S = 2.0  # reliability: 4xx, 421 or close within the time-out + 2 s
 RECEIVING_S = 2.0  # the dot is behind 20 MB
 SHORT = '[relay]\nhostname = "guard.test"\nanswer_within = "{}"'
 PATIENT = 'timeout = { connect = "30s", command = "30s", data = "30s", final = "30s" }'
@@ -109,7 +110,7 @@ async def test_a_hop_that_never_answers_the_dot(door: str, via: str) -> None:
     async with relay(script=script, next_hop=PATIENT, more=more, keywords=KEYWORDS[via]) as guard:
         codes, took_s = await timed(guard, door)
         assert set(codes) == {"451 4.4.2"}
-        assert 0.9 < took_s < 1.0 + 2.0  # reliability: within the time-out and 2 s
+        assert 0.9 < took_s < 1.0 + SLACK_S
         [transaction] = await guard.events("transaction")
         assert transaction["event.outcome"] == "unknown"  # RFC 1047: it may have it
         assert guard.sample("transactions_total", door=door, outcome="unknown") == 1
@@ -133,7 +134,7 @@ async def test_what_is_too_late_to_send_is_not_sent(slow: dict[str, Action | lis
         codes, took_s = await timed(guard, "lmtp")
         assert set(codes) <= {"451 4.4.2", "451 4.4.1"}
         assert "CONNECT" in slow or set(codes) == {"451 4.4.2"}
-        assert took_s < 1.0
+        assert took_s < 1.0 + SLACK_S
         assert not guard.hop.messages
         assert not [line for line in guard.hop.commands if line.startswith((b"BDAT", b"DATA"))]
         [transaction] = await guard.events("transaction")
@@ -158,5 +159,5 @@ async def test_a_hop_that_does_not_read_is_given_up_in_time() -> None:
         async with asyncio.timeout(20):
             await client.writer.drain()
         assert code(await client.reply()) == "451 4.4.2"
-        assert time.monotonic() - dot < 1.0 + 2.0 + RECEIVING_S
+        assert time.monotonic() - dot < 1.0 + SLACK_S + RECEIVING_S
         assert not guard.hop.messages

@@ -258,8 +258,11 @@ async def test_when_the_next_host_is_tried(verb: str, action: Action, wanted: st
 async def test_a_hop_that_fails_repeatedly_is_left_alone_and_taken_up_again(door: str) -> None:
     async with relay(script=Script({"CONNECT": Close()})) as guard, Client(port(guard, door)) as client:
         await client.greet(hello(door))
+        failures = 0
         while not guard.sample("next_hop_breaker_open", next_hop="default"):
             assert (await deliver(client, "a@s.example", "b@r.example"))[-1].startswith("451 4.4")
+            failures += 1
+            assert failures < 10
         asked = guard.hop.connections
         refused = await deliver(client, "a@s.example", "b@r.example")
         assert "451 4.4.1" in refused

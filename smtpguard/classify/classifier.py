@@ -15,8 +15,9 @@ from typing import Final, NamedTuple
 
 from smtpguard.classify import extract
 from smtpguard.classify.categories import BY_NAME, Category, group_of, guide, places
-from smtpguard.classify.providers import OTHER, SAYINGS, provider_of
-from smtpguard.classify.regex import Search, compiled, lowered, measuring, uncaptured
+from smtpguard.classify.providers import OTHER, provider_in, provider_of
+from smtpguard.classify.index import Index, keys
+from smtpguard.classify.regex import Regex, compiled, finder, measuring, plain
 from smtpguard.classify.rules import Rank, Rule
 from smtpguard.mail.reply import EnhancedCode, Reply, Verb
 
@@ -75,23 +76,24 @@ class Hit(NamedTuple):
 
 
 class Pattern:
-    """One pattern of a rule, ready to say where it matched and how much of that it said itself."""
+    """One pattern of a rule: `find` says where it is in a text, `hit` also how much of that it said itself."""
 
-    __slots__ = ("_measure", "_place", "rule", "text")
+    __slots__ = ("_measure", "find", "rule", "text")
 
     def __init__(self, rule: Rule, text: str) -> None:
         self.rule = rule
         self.text = text
-        self._place = compiled(uncaptured(text))
-        self._measure = compiled(measuring(text))
+        self.find = finder(text)
+        self._measure: Regex | None = None  # few are ever contested
 
-    def hit(self, lower: bytes, shown: bytes, contested: bool) -> Hit:
-        """The match in `lower`, as `shown` writes it; its weight to the character only if it is contested."""
-        found = (self._measure if contested else self._place).search(lower)
-        if found is None:  # cannot be: the search ran the same pattern; but nothing here may raise
-            return Hit(self.rule)
-        start, end = found.span()
-        said = end - start - sum(len(gap) for gap in found.groups() if gap)
+    def hit(self, lower: bytes, shown: bytes, span: tuple[int, int], *, contested: bool) -> Hit:
+        """The match at `span` of `lower`, as `shown` writes it; its weight to the character only if it is contested."""
+        start, end = span
+        said = end - start
+        if contested:
+            self._measure = self._measure or compiled(measuring(self.text))
+            if (found := self._measure.search(lower)) is not None:
+                said -= sum(len(gap) for gap in found.groups() if gap)
         return Hit(self.rule, said, shown[start:end].decode("utf-8", "replace"))
 
 
@@ -101,9 +103,6 @@ class _Reading(NamedTuple):
     text: bytes
     provider: str
     hits: list[Hit]
-    named: extract.Blocklist | None
-    has_retry: bool
-    has_auth_result: bool
 
 
 class Classifier:
@@ -116,23 +115,12 @@ class Classifier:
         self._words: Final = {rule.id: _Words.of(rule) for rule in self.rules}
         self._bare: defaultdict[tuple[object, ...], list[Rule]] = defaultdict(list)
         self.patterns: Final = [Pattern(rule, pattern) for rule in self.rules for pattern in rule.patterns]
+        self.index: Final = Index([pattern.text for pattern in self.patterns])
+        self._unless: Final = {rule.id: [finder(text) for text in rule.unless] for rule in self.rules if rule.unless}
         for rule in self.rules:
             if not rule.patterns:
                 for key in rule.enhanced or sorted(rule.codes) or ("",):
                     self._bare[key if isinstance(key, tuple) else (key,)].append(rule)
-        sayings = [pattern for _, pattern in SAYINGS]
-        lists = [entry.pattern for entry in extract.BLOCKLISTS]
-        self._search: Final = Search(
-            [pattern.text for pattern in self.patterns]
-            + [lowered(pattern) for pattern in (*sayings, *lists, extract.RETRY_GATE, extract.AUTH_RESULT_GATE)]
-        )
-        self._after_patterns: Final = len(self.patterns)
-        self._after_sayings: Final = self._after_patterns + len(SAYINGS)
-        self._after_lists: Final = self._after_sayings + len(extract.BLOCKLISTS)
-        # RE2 builds its automata while it searches; the examples are replies of the kind that will come
-        for rule in self.rules:
-            for example in rule.examples:
-                self.match(example.reply, example.host)
 
     def match(self, reply: Reply, host: str = "", *, verb_known: bool = True) -> Classification:
         """What `reply`, a 4xx or 5xx of the host or provider `host`, is about.
@@ -175,46 +163,34 @@ class Classifier:
 
     def _read(self, reply: Reply, host: str, verb: Verb | None) -> _Reading:
         folded = _fold(reply)
-        text, lower = _octets(folded), _octets(folded.lower())
+        simple = plain(folded)
+        text, lower = _octets(folded), _octets(simple)
         code = reply.code
         enhanced = reply.enhanced or extract.enhanced_within(text, reply.klass)
-        found = self._search.all_in(lower)
         provider = provider_of(host) if host else OTHER
-        named: extract.Blocklist | None = None
-        has_retry = has_auth_result = False
-        for index in found:
-            if index < self._after_patterns:
-                continue
-            if index < self._after_sayings:
-                if provider == OTHER:
-                    provider = SAYINGS[index - self._after_patterns][0]
-            elif index < self._after_lists:
-                entry = extract.BLOCKLISTS[index - self._after_sayings]
-                if named is None or len(entry.name) > len(named.name):
-                    named = entry
-            elif index == self._after_lists:
-                has_retry = True
-            else:
-                has_auth_result = True
-        held: list[tuple[Rule, Pattern | None]] = []
-        for index in found:
-            if index < self._after_patterns:
-                pattern = self.patterns[index]
-                if pattern.rule.holds(provider, verb, code, enhanced):
-                    held.append((pattern.rule, pattern))
+        if provider == OTHER:
+            provider = provider_in(lower)
+        held: list[tuple[Rule, Pattern | None, tuple[int, int]]] = []
+        for number in self.index.candidates(keys(simple)):
+            pattern = self.patterns[number]
+            rule = pattern.rule
+            if rule.holds(provider, verb, code, enhanced) and (span := pattern.find(lower))[0] >= 0:
+                if rule.unless and any(find(lower)[0] >= 0 for find in self._unless[rule.id]):
+                    continue
+                held.append((rule, pattern, span))
         held += self._bare_for(provider, verb, code, enhanced)
-        return _Reading(text, provider, _weighed(held, text, lower), named, has_retry, has_auth_result)
+        return _Reading(text, provider, _weighed(held, text, lower))
 
     def _bare_rules(
         self, provider: str, verb: Verb | None, code: int, enhanced: EnhancedCode | None
-    ) -> tuple[tuple[Rule, None], ...]:
+    ) -> tuple[tuple[Rule, None, tuple[int, int]], ...]:
         """Rules without text that hold, once each."""
         keys: list[tuple[object, ...]] = [(code,), (code // 100,), ("",)]
         if enhanced is not None:
             klass, subject, detail = enhanced
             keys += [(k, s, d) for k in (klass, None) for s in (subject, None) for d in (detail, None)]
         found = {rule.id: rule for key in keys for rule in self._bare.get(key, ())}
-        return tuple((rule, None) for rule in found.values() if rule.holds(provider, verb, code, enhanced))
+        return tuple((rule, None, (0, 0)) for rule in found.values() if rule.holds(provider, verb, code, enhanced))
 
 
 def _fold(reply: Reply) -> str:
@@ -232,21 +208,21 @@ def _octets(text: str) -> bytes:
     return text.encode("utf-8", "replace")[:MAX_TEXT]
 
 
-def _weighed(held: Sequence[tuple[Rule, Pattern | None]], text: bytes, lower: bytes) -> list[Hit]:
-    """The hits, heaviest first. What a pattern said is measured only where that decides or will be shown."""
+def _weighed(held: Sequence[tuple[Rule, Pattern | None, tuple[int, int]]], text: bytes, lower: bytes) -> list[Hit]:
+    """The hits, heaviest first. What a pattern said is measured only where that decides."""
     if not held:
         return []
-    top = max(rule.rank for rule, _ in held)
-    contested = len({rule.id for rule, _ in held if rule.rank == top}) > 1
-    # as it was written, unless lower case took other room ("\u0130" does)
+    top = max(rule.rank for rule, _, _ in held)
+    contested = len({rule.id for rule, _, _ in held if rule.rank == top}) > 1
+    # as it was written, unless the plain form takes other room ("\u0130" and accents do)
     shown = text if len(text) == len(lower) else lower
     winners: dict[str, Hit] = {}
     others: list[Hit] = []
-    for rule, pattern in held:
+    for rule, pattern, span in held:
         if rule.rank != top:
             others.append(Hit(rule))
         elif contested or rule.id not in winners:
-            hit = pattern.hit(lower, shown, contested) if pattern is not None else Hit(rule)
+            hit = pattern.hit(lower, shown, span, contested=contested) if pattern is not None else Hit(rule)
             known = winners.get(rule.id)
             if known is None or hit.said > known.said:
                 winners[rule.id] = hit
@@ -301,13 +277,13 @@ def _explained(
 ) -> Classification:
     """The classification with its words filled in from the text."""
     category, text = words.category, reading.text
-    retry = extract.retry_after(text) if reading.has_retry and category.permanence == "transient" else None
-    listed, delisting = extract.blocklist(text, reading.named) if words.is_listing else ("", "")
+    retry = extract.retry_after(text) if category.permanence == "transient" else None
+    listed, delisting = extract.blocklist(text) if words.is_listing else ("", "")
     given = {"list": listed, "delisting": delisting, "retry": extract.spoken(retry) if retry else ""}
     for place in words.looked_up:
         given[place] = _LOOKED_UP[place](text)
     cause = guide(words.cause, given)
-    if reading.has_auth_result and category.group == "auth" and (results := extract.auth_results(text)):
+    if category.group == "auth" and (results := extract.auth_results(text)):
         cause = f"{cause} ({results})"
     return Classification(
         category=category.name,

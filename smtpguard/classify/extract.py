@@ -55,8 +55,6 @@ _RETRY = _compile(
     r"(?:at least |about |another )?"
     r"(?:(\d{1,6}) ?(sec|min|hour|hr|day|sekunde|stunde)|(\d{1,2}):(\d{2}):(\d{2})\b)"
 )
-RETRY_GATE: Final = r"\d ?(sec|min|hour|hr|day|sekunde|stunde)|\b(in|after|wait|for) \d{1,2}:\d\d:\d\d"
-"""Where this is not found, `retry_after` finds nothing."""
 
 
 def retry_after(text: bytes) -> float | None:
@@ -84,6 +82,9 @@ def spoken(seconds: float) -> str:
 
 # --- names and numbers -----------------------------------------------------------------------------------------------
 
+_LISTS: Final = tuple((entry, _compile(entry.pattern)) for entry in BLOCKLISTS)
+_ANY_LIST: Final = _compile("|".join(entry.pattern for entry in BLOCKLISTS))
+
 # a zone that is in no table: the word after "blocked using", "listed at" and the like, if it is a host name
 _ZONE = _compile(
     r"\b(?:blocked (?:using|by)|list(?:ed|ing) (?:at|in|on|by|with)|rejected (?:using|by)"
@@ -104,14 +105,14 @@ _AUTH_RESULT = _compile(
     r"\b(spf|dkim|dmarc) ?(?:\[[^\]]*\] with ip: \[[^\]]*\] |with ip-address )?"
     r"= ?(pass|fail|none|did not pass|softfail)"
 )
-AUTH_RESULT_GATE: Final = r"\b(spf|dkim|dmarc)\b.*= ?(pass|fail|none|did not|softfail)"
-"""Where this is not found, `auth_results` finds nothing."""
 _ENHANCED = _compile(r"(?:^|[ (#\[:>'-])([45])\.([0-7])\.(\d{1,3})(?:[ ):;,\]'-]|$)")
 
 
-def blocklist(text: bytes, named: Blocklist | None) -> tuple[str, str]:
-    """(name, page for removal) of the list a refusal is about: the one `named`, else a zone the text gives, else ""."""
-    if named is not None:
+def blocklist(text: bytes) -> tuple[str, str]:
+    """(name, page for removal) of the list a refusal is about: a known one, else a zone the text gives, else ""."""
+    if _ANY_LIST.search(text) is not None:
+        found = (entry for entry, pattern in _LISTS if pattern.search(text) is not None)
+        named = max(found, key=lambda entry: len(entry.name))
         return named.name, named.delisting
     return _first(_ZONE, text).lower(), ""
 
@@ -153,6 +154,8 @@ def auth_results(text: bytes) -> str:
 
 def enhanced_within(text: bytes, klass: int) -> EnhancedCode | None:
     """An enhanced code of this class that stands inside the text, as in "no such user (#5.1.1)"; else None."""
+    if b"%d." % klass not in text:  # most replies: spares a search
+        return None
     for found in _ENHANCED.finditer(text):
         code = EnhancedCode(*(int(number) for number in found.groups() if number))
         if code.klass == klass:

@@ -12,6 +12,8 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import Final, TypedDict
 
+from smtpguard.classify.regex import finder, lowered
+
 OTHER: Final = "other"
 
 
@@ -31,10 +33,10 @@ _BY_SUFFIX: Final = {suffix: name for name, marks in _TABLE.items() for suffix i
 _BY_NAME: Final = {word: name for name, marks in _TABLE.items() for word in marks["names"]}
 
 PROVIDERS: Final[tuple[str, ...]] = (*_TABLE, OTHER)
-SAYINGS: Final[tuple[tuple[str, str], ...]] = tuple(
-    (name, pattern) for name, marks in _TABLE.items() for pattern in marks["says"]
+_SAYINGS: Final = tuple(
+    (name, finder(lowered("|".join(marks["says"])))) for name, marks in _TABLE.items() if marks["says"]
 )
-"""(provider, RE2 pattern) of text that only this provider writes."""
+_ANY_SAYING: Final = finder(lowered("|".join(pattern for marks in _TABLE.values() for pattern in marks["says"])))
 
 
 @lru_cache(maxsize=4096)
@@ -48,3 +50,10 @@ def provider_of(host: str) -> str:
             return known
         name = name.partition(".")[2]
     return OTHER
+
+
+def provider_in(lower: bytes) -> str:
+    """The provider whose servers alone write what is in this text (in its plain form); else `other`."""
+    if _ANY_SAYING(lower)[0] < 0:
+        return OTHER
+    return next(name for name, find in _SAYINGS if find(lower)[0] >= 0)

@@ -8,6 +8,7 @@
     code = [550, "4xx"]
     enhanced = ["5.7.27", "x.7.27", "5.7.606-649"]   # x: any
     patterns = ['SPF .* did not pass']  # or pattern = '...': RE2, any case, searched in the text after the codes
+    unless = ['\bsender\b']             # the rule does not hold where one of these is found
     vague = true                      # these words say that, not why: any plain text beats them
     examples = ["550 5.7.27 ...", {reply = "...", host = "mx.example", verb = "MAIL"}]
     reference = "..."                 # the rest is optional; what is absent comes from the category
@@ -30,9 +31,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
+from smtpguard.classify import words
 from smtpguard.classify.categories import BY_NAME, SCOPES, places
+from smtpguard.classify.index import worded
 from smtpguard.classify.providers import PROVIDERS
-from smtpguard.classify.regex import PatternError, compiled, lowered
+from smtpguard.classify.regex import PatternError, finder, lowered
 from smtpguard.mail.reply import EnhancedCode, Reply, ReplyError, Verb
 
 
@@ -82,6 +85,7 @@ class Rule:
     codes: frozenset[int] = frozenset()
     enhanced: tuple[EnhancedMask, ...] = ()
     patterns: tuple[str, ...] = ()
+    unless: tuple[str, ...] = ()
     vague: bool = False
     examples: tuple[Example, ...] = ()
     reference: str = ""
@@ -157,6 +161,7 @@ _KEYS: Final[Mapping[str, tuple[type, ...]]] = {
     "enhanced": (str, list),
     "pattern": (str,),
     "patterns": (list,),
+    "unless": (str, list),
     "vague": (bool,),
     "examples": (list,),
     "reference": (str,),
@@ -206,6 +211,7 @@ def _build(table: Mapping[str, Any], file: str) -> Rule:
         codes=frozenset(map(_code, _listed(table, "code"))),
         enhanced=tuple(mask for word in _listed(table, "enhanced") for mask in _masks(word)),
         patterns=patterns,
+        unless=tuple(map(_pattern, _listed(table, "unless"))),
         vague=table.get("vague", False),
         examples=tuple(map(_example, table["examples"])),
         reference=table.get("reference", ""),
@@ -286,11 +292,14 @@ def _confidence(table: Mapping[str, Any]) -> float:
 def _pattern(pattern: Any) -> str:
     if not isinstance(pattern, str) or not pattern:
         raise _BadError(f"pattern {pattern!r}", "a pattern is a string that is not empty")
-    lower = lowered(pattern)
     try:
-        regex = compiled(lower)
+        whole = worded(lowered(words.expanded(pattern)))
+    except words.UnknownError as error:
+        raise _BadError(f"pattern {pattern!r}: no words {{{error}}}", _did_you_mean(str(error), words.FAMILIES)) from None
+    try:
+        found = finder(whole)(b"")
     except PatternError as error:
         raise _BadError(f"pattern {pattern!r}: {error}", "RE2 knows no look-around and no back-references") from None
-    if regex.search(b"") is not None:
+    if found != (-1, -1):
         raise _BadError(f"pattern {pattern!r} matches everything", "let it need some words")
-    return lower
+    return whole

@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 
 from smtpguard import __version__
+from smtpguard.cli import first_hour
 from smtpguard.cli.options import (
     EXIT_USAGE,
     Common,
@@ -28,6 +29,8 @@ from smtpguard.cli.options import (
 )
 from smtpguard.mail.reply import Verb
 
+__all__ = ["Common", "app", "main"]
+
 app = typer.Typer(
     name="smtpguard",
     help="A smarthost that says why mail is refused.\n\nTry it: smtpguard serve --sandbox",
@@ -38,10 +41,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # they print local variables: passwords among them
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-config_app = typer.Typer(
-    help="Look at the configuration.", no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False
-)
-app.add_typer(config_app, name="config")
 
 
 # --- before the command ---------------------------------------------------------------------------------------
@@ -159,28 +158,10 @@ def explain(
     )
 
 
-@config_app.command("test")
-def config_test(
-    context: typer.Context,
-    config: Config = None,
-    as_json: Json = False,
-    no_color: NoColor = False,
-    verbose: Verbose = 0,
-    quiet: Quiet = 0,
-) -> None:
-    """Say all that is wrong with the configuration, or what would be used."""
-    common = common_options(context, config, as_json, no_color, verbose, quiet)
-    from smtpguard.cli.config import test
+# --- the commands of other files -------------------------------------------------------------------------------
 
-    raise typer.Exit(
-        test(
-            common.config,
-            os.environ,
-            as_json=common.as_json,
-            color=common.color(sys.stderr, os.environ),
-            quiet=common.loud < 0,
-        )
-    )
+app.add_typer(first_hour.app)
+app.add_typer(first_hour.config_app, name="config")
 
 
 def main() -> None:

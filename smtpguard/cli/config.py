@@ -1,4 +1,4 @@
-"""`smtpguard config ...`: what is wrong with a configuration, or what would be used.
+"""`smtpguard config ...`: what is wrong with a configuration, what is in force and why, what there is to write.
 
 Starts nothing and connects to nothing.
 """
@@ -38,6 +38,34 @@ def test(path: Path | None, environ: Mapping[str, str], *, as_json: bool, color:
         if loaded and not quiet:
             print("\n".join(_summary(loaded)))
     return 0 if loaded else 2
+
+
+def show(path: Path | None, environ: Mapping[str, str], *, written: bool, as_json: bool) -> int:
+    """`config show`: 0 with every key in force on stdout, or 2 with all mistakes on stderr.
+
+    As a TOML file with the origin of each key behind it; `as_json`: `{"listen.smtp": {"value", "origin"}}`. `written`
+    leaves out what nobody has set.
+    """
+    from smtpguard.config import show
+
+    try:
+        loaded = load(path, environ)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 2
+    found = [one for one in show.shown(loaded.settings, loaded.origin) if not (written and one.is_default)]
+    print(json.dumps(show.as_json(found), ensure_ascii=False) if as_json else show.toml(found), end="")
+    if as_json:
+        print()
+    return 0
+
+
+def schema() -> int:
+    """`config schema`: 0 with the JSON Schema of the file on stdout."""
+    from smtpguard.config.schema import schema
+
+    print(json.dumps(schema(), indent=2, ensure_ascii=False))
+    return 0
 
 
 def _listed(**found: Iterable[Problem]) -> dict[str, list[dict[str, object]]]:

@@ -8,6 +8,7 @@ settings.py  every key: type, default, doc        values.py    how a value is wr
 lines.py     on which line a key stands           overlay.py   SMTPGUARD__SECTION__KEY
 problems.py  the wording of mistakes              checks.py    contradictions, missing files, open doors
 secrets.py   passwords, tokens, users             sample.py    the annotated sample file
+show.py      settings as written, with origins    schema.py    the JSON Schema of the file
 Nothing here is kept between two calls, so a reload is a second `load`.
 """
 
@@ -17,7 +18,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -75,11 +76,13 @@ _MAX_FILE: Final = 2**20  # octets; a configuration of a thousand routes is a te
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """Settings that can be used, the file they came from (None: defaults and environment), and what is odd in them."""
+    """Settings that can be used, the file they came from (None: defaults and environment), what is odd in them, and
+    where each key was written."""
 
     settings: Settings
     path: Path | None
     warnings: tuple[Problem, ...] = ()
+    origin: Origin = field(default_factory=Origin)
 
 
 def load(path: Path | None, environ: Mapping[str, str], *, sandbox: bool = False) -> Loaded:
@@ -103,7 +106,7 @@ def load(path: Path | None, environ: Mapping[str, str], *, sandbox: bool = False
     if problems:
         raise ConfigError(sorted(problems, key=lambda problem: problem.line or 0))
     warned += [remark for check in WARNINGS for remark in check(settings)]
-    return Loaded(settings, path, tuple(origin.problem(*remark) for remark in warned))
+    return Loaded(settings, path, tuple(origin.problem(*remark) for remark in warned), origin)
 
 
 def defaults_for_sandbox() -> Settings:

@@ -20,6 +20,9 @@ MAX_LINE: Final = 4096  # contract 1.3, CRLF included
 READ_AHEAD: Final = 128 * 1024
 """Octets of unread commands after which the transport is paused."""
 
+MAX_GATHERED: Final = 64
+"""Replies that are gathered for one write; more would escape the backpressure of a client that does not read."""
+
 LINGER_S: Final = 5.0
 """How long a closed connection may hold what the peer does not read."""
 
@@ -221,7 +224,9 @@ class Wire(SMTP):
             made = self.transport.get_extra_info("ssl_object") if self.transport is not None else None
             if made is None:
                 raise TLSSetupException
-        except TLSSetupException:
+        except TLSSetupException as failure:
+            if failure.__cause__ is not None:
+                failure.__cause__.__traceback__ = None  # it leads to a frame that leads to it, and holds us
             if not self.lost:
                 self.connection_lost(None)  # asyncio tells only those whose handshake was completed
             raise
@@ -245,6 +250,8 @@ class Wire(SMTP):
 
     async def drained(self) -> None:
         """Wait while the client does not read its answers; the idle timer ends that."""
+        if len(self._out) >= MAX_GATHERED:
+            self._flush()
         if self._unread is not None:
             await self._unread
 

@@ -136,25 +136,26 @@ class Acceptor:
                 continue
             try:
                 # Another listener may have taken the last place meanwhile: this client waits for its greeting.
-                await self._room.wait()
+                while len(self.sessions) >= self._limit:
+                    await self._room.wait()  # which wakes all listeners, for one place
             except asyncio.CancelledError:
                 connection.close()
                 raise
-            door = make(self._left)
-            self._entered(door)
-            try:
-                if connection.family != socket.AF_UNIX:
-                    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                await loop.connect_accepted_socket(lambda door=door: door, connection)  # type: ignore[misc]
-            except OSError:
-                connection.close()
-                self._left(door)
+            await self._begin(make(self._left), connection)
+            del connection  # the transport's now; a session that ended must not be held from here
 
-    def _entered(self, door: Door) -> None:
+    async def _begin(self, door: Door, connection: socket.socket) -> None:
         self.sessions.add(door)
         self._empty.clear()
         if len(self.sessions) >= self._limit:
             self._room.clear()
+        try:
+            if connection.family != socket.AF_UNIX:
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: door, connection)
+        except OSError:
+            connection.close()
+            self._left(door)
 
     def _left(self, door: Door) -> None:
         self.sessions.discard(door)

@@ -376,9 +376,9 @@ class Door(Wire):
         self.waits_for_hop = False
 
     def _gather(self, before: int = 0) -> list[Asked]:
-        """The RCPT commands that are at hand already: they leave together."""
+        """The RCPT commands that are at hand already: they leave together, not more than one message may have."""
         asked: list[Asked] = []
-        while self.peek(b"RCPT "):
+        while len(asked) < MAX_RECIPIENTS and self.peek(b"RCPT "):
             line = self.next_line()
             if not isinstance(line, bytes) or _CONTROL.search(line):
                 said = policy.Said(

@@ -105,6 +105,8 @@ class Relay:
     now: Callable[[], float]
     """Seconds since the epoch."""
     new_id: Callable[[], str]
+    under_way: int = 0
+    """Transactions that have begun with it and are not over: its next hops are still wanted."""
 
     @property
     def reserve_s(self) -> float:

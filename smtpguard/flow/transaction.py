@@ -40,6 +40,7 @@ class Transaction(ABC):
 
     def __init__(self, relay: Relay, session: Session, envelope: Envelope) -> None:
         self.over = False
+        relay.under_way += 1
         self._relay = relay
         self._envelope = envelope
         self._account = Account(relay, session, envelope)
@@ -171,6 +172,7 @@ class Transaction(ABC):
     def _end(self, *, is_aborted: bool = False) -> None:
         if not self.over:
             self.over = True
+            self._relay.under_way -= 1
             self._account.close(is_aborted=is_aborted, is_unknown=self._sending > 0)
 
 

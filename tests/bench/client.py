@@ -33,7 +33,7 @@ def message(size: int) -> bytes:
 
 @dataclass(slots=True)
 class Run:
-    """What a run saw: seconds for each message, seconds in all, replies by code (of RCPT and the dot)."""
+    """What a run saw: seconds for each message, seconds in all, replies by code (of RCPT, and the dot or DATA)."""
 
     latencies_s: list[float] = field(default_factory=list)
     elapsed_s: float = 0.0
@@ -89,11 +89,14 @@ class Connection(asyncio.Protocol):
         await self.ask(b"EHLO load.test\r\n")
 
     async def hand_over(self, envelope: bytes, rcpts: int, body: bytes) -> list[int]:
-        """One transaction: the codes of the RCPTs and, if DATA was granted, of the dot."""
+        """One transaction: the codes of the RCPTs, and of the dot or, where that was refused, of DATA."""
         codes = await self.ask(envelope, rcpts + 2)
+        if codes[0] != 250:
+            raise RuntimeError(f"MAIL was answered with {codes[0]}")
         if codes[-1] == 354:
             return codes[1:-1] + await self.ask(body)
-        return codes[1:-1]
+        await self.ask(b"RSET\r\n")
+        return codes[1:]
 
     def close(self) -> None:
         """Go without QUIT; the benchmark does not wait for goodbyes."""

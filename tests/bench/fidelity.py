@@ -81,11 +81,11 @@ def _fault(peer: Peer, hop: Hop, octets: bytes) -> str:
     return "" if untraced(arrived) == untraced(octets) else "changed"
 
 
-async def _send(port: int, octets: bytes) -> list[int]:
+async def _send(port: int, octets: bytes, patience_s: float = 20.0) -> list[int]:
     [connection] = await connect(port)
     stuffed = octets.replace(b"\r\n.", b"\r\n..")
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(patience_s):
             return await connection.hand_over(envelope(["rcpt@sink.test"]), 1, stuffed + b".\r\n")
     finally:
         connection.close()
@@ -94,6 +94,6 @@ async def _send(port: int, octets: bytes) -> list[int]:
 def _truthful(peer: Peer) -> bool:
     """Whether mail is refused while there is no next hop: the peer has no queue, or says what is not so."""
     try:
-        return run(_send(peer.port, MESSAGES["plain"]))[-1] // 100 != 2
-    except OSError:
+        return run(_send(peer.port, MESSAGES["plain"], 5.0))[-1] // 100 != 2
+    except (OSError, RuntimeError):  # gone, silent, or MAIL was refused
         return True

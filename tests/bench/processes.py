@@ -25,6 +25,7 @@ from typing import Any, Final
 PROC: Final = Path("/proc")
 _TICK_S: Final = 1 / os.sysconf("SC_CLK_TCK")
 _PATIENCE_S: Final = 20.0
+_LOOKS: Final = 20
 _serial = count(1)
 
 
@@ -68,13 +69,25 @@ class Tree:
 
     def __init__(self, root: int) -> None:
         self.root = root
-        self._group = group = _new_group()
-        if group is not None:
-            for pid in self.pids():
+        self._group = _new_group()
+        if self._group is not None and not self._moved(self._group):
+            self.close()
+
+    def _moved(self, group: Path) -> bool:
+        """Put all of the tree into the group; False if that is not allowed.
+
+        A child that was born between our look and its parent's move stays outside, and the cost of a whole process
+        with it: so look again until none is outside.
+        """
+        for _ in range(_LOOKS):
+            inside = {int(pid) for pid in (group / "cgroup.procs").read_text().split()}
+            outside = self.pids() - inside
+            if not outside:
+                return True
+            for pid in outside:
                 with suppress(OSError):  # it ended meanwhile
                     (group / "cgroup.procs").write_text(str(pid))
-            if not (group / "cgroup.procs").read_text():
-                self.close()  # we may make one, but move nobody
+        return False
 
     def pids(self) -> set[int]:
         """Who lives."""
@@ -105,10 +118,12 @@ class Tree:
 
     def close(self) -> None:
         """Forget the cgroup; the processes are not touched."""
-        if self._group is not None:
-            with suppress(OSError):
-                self._group.rmdir()
-            self._group = None
+        group, self._group = self._group, None
+        if group is not None:
+            with suppress(OSError, RuntimeError):
+                # The last of many processes may still be on its way out.
+                wait_until(lambda: not (group / "cgroup.procs").read_text(), "an empty cgroup", 2.0)
+                group.rmdir()
 
 
 def _new_group() -> Path | None:

@@ -48,7 +48,7 @@ def hop() -> Iterator[Hop]:
 
 @pytest.fixture
 def relay(directory: Path, hop: Hop) -> Iterator[Relay]:
-    """smtpguard, ready to be started in front of `hop`. Whatever the test did, it ends in order, without a fault of ours."""
+    """smtpguard, ready to be started in front of `hop`. Whatever the test did, it ends without a fault of ours."""
     process = Relay(directory, next_hop_port=hop.port)
     yield process
     code = process.stop()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import logging
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from argon2 import PasswordHasher
 from smtpguard.edge import auth
 from smtpguard.edge.auth import AuthRefused, Users, verify
 from tests.certs import client_context, self_signed
+from tests.edge.waiting import all_ended
 from tests.harness import MESSAGE, Client, Guard, code, relay
 
 
@@ -44,6 +46,14 @@ USERS = f"# who may log in\nann:{scrypt(b'sesame')}\nbob:{ARGON2}\n"
 def _no_delay(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a failure costs is proven once, below."""
     monkeypatch.setattr(auth, "MAX_DELAY_S", 0.0)
+
+
+@pytest.fixture(autouse=True)
+def _no_complaints(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """What asyncio says of an exception that nobody took, or of a transport that broke, is a fault of ours."""
+    yield
+    complaints = [record.getMessage() for record in caplog.get_records("call") if record.levelno >= logging.WARNING]
+    assert not complaints
 
 
 @asynccontextmanager
@@ -205,7 +215,7 @@ async def test_a_handshake_of_garbage(garbage: bytes, tmp_path: Path) -> None:
         client.send(garbage)
         client.writer.write_eof()
         assert await client.ended()
-        await settled(guard)
+        await all_ended(guard)
         assert guard.sample("sessions_total", door="smtp", result="tls_failed") == 1
         assert not await guard.events("session-failed", 0)
         async with Client(guard.smtp) as second:
@@ -217,7 +227,7 @@ async def test_a_client_that_resets_within_the_handshake(tmp_path: Path) -> None
         await client.say("STARTTLS")
         client.send(b"\x16\x03\x01\x00\x10")
         client.writer.transport.abort()
-        await settled(guard)
+        await all_ended(guard)
         assert not await guard.events("session-failed", 0)
 
 
@@ -225,14 +235,7 @@ async def test_a_handshake_that_never_comes_is_idle(tmp_path: Path) -> None:
     async with guarded(tmp_path, 'idle_timeout = "1s"') as (guard, client, _):
         await client.say("STARTTLS")
         assert await client.ended()
-        await settled(guard)
-
-
-async def settled(guard: Guard) -> None:
-    """Wait until no session is left."""
-    async with asyncio.timeout(10):
-        while guard.sample("sessions_in_progress", door="smtp"):
-            await asyncio.sleep(0.005)
+        await all_ended(guard)
 
 
 # -- hashes -----------------------------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -11,7 +10,8 @@ import pytest
 
 from smtpguard.edge.doorkeeper import _within
 from smtpguard.sandbox import Delay, Script
-from tests.harness import MESSAGE, PATIENCE_S, Client, Guard, code, relay
+from tests.edge.waiting import until
+from tests.harness import MESSAGE, Client, Guard, code, relay
 
 DOORS = pytest.mark.parametrize("door", ["smtp", "lmtp"])
 
@@ -19,13 +19,6 @@ DOORS = pytest.mark.parametrize("door", ["smtp", "lmtp"])
 def resident_octets() -> int:
     """What this process holds in memory (proc_pid_statm(5))."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
-
-
-async def until(is_so: Callable[[], bool]) -> None:
-    """Wait for what must come."""
-    async with asyncio.timeout(PATIENCE_S):
-        while not is_so():
-            await asyncio.sleep(0.005)
 
 
 def memory(guard: Guard) -> int:
@@ -65,9 +58,13 @@ async def test_beyond_max_sessions_clients_wait_for_their_greeting() -> None:
                 assert in_progress == [1, 1]
                 assert not third.reader._buffer  # type: ignore[attr-defined]
                 assert code(await first.say("QUIT")) == "221 2.0.0"
+                greetings = [asyncio.create_task(client.reply()) for client in (third, fourth)]
+                await asyncio.wait(greetings, return_when=asyncio.FIRST_COMPLETED)
+                for _ in range(3):
+                    assert code(await second.say("NOOP")) == "250 2.0.0"
+                assert sum(greeting.done() for greeting in greetings) == 1, "one place was free, not two"
                 assert code(await second.say("QUIT")) == "221 2.0.0"
-                await third.greet()
-                await fourth.greet("LHLO c.example")
+                assert [code(await greeting) for greeting in greetings] == ["220", "220"]
         assert guard.sample("sessions_total", door="smtp", result="limited") == 0
 
 

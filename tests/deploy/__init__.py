@@ -1,0 +1,1 @@
+"""What lies in deploy/, run with the real daemons where they can be had."""
