@@ -132,6 +132,7 @@ HOSTILE: Final[dict[str, bytes]] = {
     "2,000 octets": b"550 5.7.1 " + b"word " * 400 + b"\r\n",
     "2,000 octets without a blank": b"550 5.7.1 " + b"w" * 2_000 + b"\r\n",
     "2,000 octets of UTF-8": b"550 5.7.1 " + "ж".encode() * 1_000 + b"\r\n",
+    "5,000 octets": b"550 5.7.1 " + b"word " * 1_000 + b"\r\n",
     "100 lines": b"".join(b"550-5.7.1 line %d of it\r\n" % n for n in range(99)) + b"550 5.7.1 the last\r\n",
     "no text": b"550\r\n",
     "a blank": b"550 \r\n",
@@ -212,12 +213,12 @@ async def test_a_bare_newline_in_a_reply_never_makes_two_of_it(octets: bytes) ->
 @pytest.mark.parametrize(
     "octets",
     [
-        b"550 5.7.1 " + b"word " * 1_000 + b"\r\n",
+        b"550 5.7.1 " + b"word " * 2_000 + b"\r\n",
         b"".join(b"550-5.7.1 line %d of it\r\n" % n for n in range(1_000)) + b"550 5.7.1 the last\r\n",
         b"\r\n",
         b"",
     ],
-    ids=["5,000 octets", "1,000 lines", "an empty line", "nothing"],
+    ids=["10,000 octets", "1,000 lines", "an empty line", "nothing"],
 )
 @pytest.mark.parametrize("door", ["smtp", "lmtp"])
 async def test_a_reply_without_measure_is_none(door: str, octets: bytes) -> None:

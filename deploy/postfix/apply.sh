@@ -10,11 +10,14 @@ here=$(dirname "$0")
 # the settings of a file, without comments and empty lines
 settings() { sed -n '/^[a-z]/p' "$1"; }
 
+# a word for sh
+quoted() { printf "'%s'" "$(printf %s "$1" | sed "s/'/'\\\\''/g")"; }
+
 echo "# the way back:"
 settings "$here/$door/main.cf" | while IFS= read -r line; do
     name=${line%% =*}
     before=$(postconf -n "$name" 2>/dev/null)
-    if [ -n "$before" ]; then echo "postconf -e '$before'"; else echo "postconf -X $name"; fi
+    if [ -n "$before" ]; then echo "postconf -e $(quoted "$before")"; else echo "postconf -X $name"; fi
 done
 if [ "$door" = lmtp ]; then echo "postconf -MX smtpguard/unix"; fi
 echo "postfix reload && postqueue -f"

@@ -18,12 +18,13 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import fill
 from typing import Final, get_args
 
 from pydantic import SecretStr
 
 from smtpguard.cli import apply
-from smtpguard.cli.plan import CannotPlan, Command, Key, Plan, plan, shell
+from smtpguard.cli.plan import CannotPlan, Command, Key, Plan, hand_over, plan, shell
 from smtpguard.cli.postfix import Facts, Postfix, PostfixError, host_and_port
 from smtpguard.config import ConfigError, Loaded, load
 from smtpguard.config.settings import Tls
@@ -31,6 +32,7 @@ from smtpguard.config.settings import Tls
 PLACE: Final = Path("/etc/smtpguard/smtpguard.toml")
 PASSWORD: Final = "password"  # noqa: S105 - the name of the file, beside smtpguard.toml
 _COLUMN: Final = 44
+_WIDTH: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,15 +162,14 @@ def _from_postfix(options: Options, environ: Mapping[str, str]) -> int:
     facts = postfix.facts(options.next_hop)
     done = Done(config=str(_place(options, environ)))
     is_kept = Path(done.config).exists() and not options.force
-    door = ""
-    if is_kept:
-        door = _lmtp_door(load(Path(done.config), environ))
-        done.kept.append(done.config)
-    done.plan = plan(facts, next_hop=options.next_hop, **({"door": door} if door else {}))
+    done.plan = plan(facts, next_hop=options.next_hop)
     _with_options(done.plan, options, done)
-    if not is_kept:
+    if is_kept:
+        done.kept.append(done.config)
+    else:
         _write(done, options, environ, header=f"# Written by `smtpguard init --from-postfix`, from {facts.directory}.")
     loaded = load(Path(done.config), environ)
+    hand_over(done.plan, facts, _lmtp_door(loaded))
     if options.apply:
         _refuse(done.plan.against)
         if not options.unchecked:
@@ -262,8 +263,8 @@ def text(keys: Iterable[Key], header: str) -> str:
     """The configuration: what was found, each key with its reason; all else has its default."""
     lines = [
         header,
-        "# Every key that is not here has its default: `smtpguard config sample` shows them all, `smtpguard config",
-        "# show` what is in force. After a change: `smtpguard config test`, then `systemctl reload smtpguard`.",
+        "# What is not here has its default. All keys: smtpguard config sample; what is in force: smtpguard config show.",
+        "# After a change: smtpguard config test, then systemctl reload smtpguard.",
     ]
     tables: dict[str, list[Key]] = {}
     for key in keys:
@@ -293,13 +294,19 @@ def _as_object(done: Done) -> dict[str, object]:
     }
 
 
+def _item(text: str) -> str:
+    return fill(
+        text, _WIDTH, initial_indent="- ", subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
+
+
 def _files(done: Done) -> Iterator[str]:
     yield from (f"wrote {name}" for name in done.wrote)
     yield from (f"kept  {name}, as it is (--force writes it anew)" for name in done.kept)
 
 
 def _next_steps(done: Done) -> Iterator[str]:
-    yield from done.plan.notes
+    yield from map(_item, done.plan.notes)
     where = "" if Path(done.config) == PLACE else f" --config {done.config}"
     yield f"Next: smtpguard check{where}"
     yield f"then: smtpguard serve{where}, and send your MTA's mail to LMTP 127.0.0.1:10724 or SMTP 127.0.0.1:10725"
@@ -342,10 +349,10 @@ def _account(done: Done, facts: Facts) -> Iterator[str]:
     if made.against:
         yield ""
         yield "But first, or mail goes other ways than it did (--apply will not):"
-        yield from (f"- {reason}" for reason in made.against)
+        yield from map(_item, made.against)
     yield ""
     yield "Know that"
-    yield from (f"- {note}" for note in (*made.notes, *_ALWAYS))
+    yield from map(_item, (*made.notes, *_ALWAYS))
     yield ""
     if done.applied:
         options = f" --postfix-config {facts.directory}" if where else ""

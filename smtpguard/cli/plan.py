@@ -21,7 +21,6 @@ from smtpguard.cli.postfix import Facts, host_and_port
 from smtpguard.config.values import host_name, is_ip, is_loopback
 
 SERVICE: Final = "smtpguard"
-DOOR: Final = "127.0.0.1:10724"
 _DOORS: Final = (10724, 10725)
 _MIB: Final = 2**20
 _OUR_SIZE: Final = 50 * _MIB  # listen.max_message_size
@@ -68,8 +67,8 @@ def shell(command: Command) -> str:
 # --- our side --------------------------------------------------------------------------------------------------
 
 
-def plan(facts: Facts, *, next_hop: str = "", door: str = DOOR) -> Plan:
-    """The plan. `next_hop` takes the place of relayhost; `door` is our LMTP door, as `host:port` or `unix:...`.
+def plan(facts: Facts, *, next_hop: str = "") -> Plan:
+    """Our side, and what to know. `next_hop` takes the place of relayhost.
 
     CannotPlan where nobody is named who takes the mail, or where smtpguard already is.
     """
@@ -77,7 +76,6 @@ def plan(facts: Facts, *, next_hop: str = "", door: str = DOOR) -> Plan:
     _next_hop(made, facts, next_hop)
     _login_and_tls(made, facts)
     _limits(made, facts)
-    _postfix(made, facts, door)
     _differences(made, facts)
     return made
 
@@ -218,7 +216,7 @@ def _options(facts: Facts, door: str) -> Iterator[tuple[str, str]]:
     for name in _CARRIED:
         value = facts[f"smtp_{name}"]
         if value and value != facts[f"lmtp_{name}"]:
-            yield f"lmtp_{name}", value
+            yield f"lmtp_{name}", value if f"smtp_{name}" in facts.options else f"$smtp_{name}"
     # Settings for another LMTP server (Dovecot's, say) would hold for ours too
     if facts["lmtp_tls_security_level"] not in ("", "none") or facts.says_yes("lmtp_use_tls"):
         yield "lmtp_tls_security_level", "none"
@@ -233,7 +231,8 @@ def _options(facts: Facts, door: str) -> Iterator[tuple[str, str]]:
         yield "lmtp_bind_address", "127.0.0.1"
 
 
-def _postfix(made: Plan, facts: Facts, door: str) -> None:
+def hand_over(made: Plan, facts: Facts, door: str) -> None:
+    """Postfix's side: the commands, and back. `door` is our LMTP door, as `host:port` or `unix:/path`."""
     host, _, port = door.rpartition(":")
     address = door if door.startswith("unix:") else f"inet:[{host.strip('[]')}]:{port}"
     words = [SERVICE, "unix", "-", "-", "n", "-", "-", "lmtp"]

@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import errno
+import os
+import re
+import socket
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
@@ -145,7 +149,7 @@ class _Host:
         if answer.klass == 2:
             return self._found("mail", "ok", "takes MAIL FROM:<>, the sender of bounces")
         remedy = "your users' mail may pass, bounces and vacation notices of this machine do not: ask who runs it"
-        state = "warn" if answer.klass == 5 else "fail"
+        state: State = "warn" if answer.klass == 5 else "fail"
         return self._found("mail", state, f"MAIL FROM:<>: {answer}", remedy, is_temporary=answer.klass == 4)
 
     def _rcpt(self, rcpt: Recipient, answer: Answer) -> Finding:
@@ -177,7 +181,12 @@ class _Host:
         return "see the next hop's log, or ask who runs it"
 
 
-_TRY_AGAIN: Final = "[Errno -3]"  # EAI_AGAIN: no name server answers
+def _of(number: int) -> str:
+    """How a system error of this number begins."""
+    return f"[Errno {number}]"
+
+
+_TRY_AGAIN: Final = _of(socket.EAI_AGAIN)  # no name server answers
 _STEPS: Final = {Verb.STARTTLS: "tls", Verb.AUTH: "login", Verb.EHLO: "ehlo"}
 _REFUSED: Final = {
     Verb.AUTH: "it does not know this username and password: ask the provider, and see what is in password_file",
@@ -190,10 +199,10 @@ _REMEDIES: Final = (
     (FailureKind.CONNECT, "[Errno -", "this name has no address: correct next_hop host"),
     (
         FailureKind.CONNECT,
-        "refused",
+        _of(errno.ECONNREFUSED),
         "nothing listens there: correct host or port (587, with tls = implicit 465, or 25)",
     ),
-    (FailureKind.CONNECT, "unreachable", "no route: is this machine on the network, has it IPv6?"),
+    (FailureKind.CONNECT, _of(errno.ENETUNREACH), "no route: is this machine on the network, has it IPv6?"),
     (FailureKind.CONNECT, "", "a firewall drops port {port}, or {host} is down; many networks close port 25: try 587"),
     (FailureKind.TLS, "Hostname mismatch", "set tls_name to a name in its certificate, if that is whom you mean"),
     (FailureKind.TLS, "IP address mismatch", "write the host's name, or set tls_name to one in its certificate"),
@@ -234,7 +243,14 @@ def meaning(reply: Reply, host: str) -> str:
 
 def _failure(failure: HopFailure) -> str:
     at = f" at {failure.verb}" if failure.verb is not Verb.CONNECT else ""
-    return f"{failure.kind}{at}: {failure.detail or 'no more is known'}"
+    return f"{failure.kind}{at}: {_readable(failure.detail) or 'no more is known'}"
+
+
+def _readable(detail: str) -> str:
+    """The system's errors by their names: asyncio says "Connect call failed" for all of them."""
+    return re.sub(
+        r"\[Errno (-?\d+)\] (.*)", lambda found: os.strerror(int(found[1])) if int(found[1]) > 0 else found[2], detail
+    )
 
 
 def _names(certificate: x509.Certificate) -> str:

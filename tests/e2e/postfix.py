@@ -2,7 +2,7 @@
 
 Nothing of the machine's Postfix is touched: configuration, queue, data, log and ports are the instance's. It takes mail
 on a loopback port, hands everything to the given port over LMTP or SMTP, and delivers what comes back to
-`SENDER_DOMAIN` (its bounces) into a Maildir that the test reads. Its retries are a second apart, so that a test sees
+`SENDER_DOMAIN` (its bounces) into a Maildir that the test reads. Its retries are two seconds apart, so that a test sees
 mail leave the queue without waiting for a human's patience.
 
 It needs root (master(8) changes users) and Debian's package, which makes the user `postfix`.
@@ -113,7 +113,9 @@ class Postfix:
             "virtual_uid_maps": f"static:{_NOBODY}",
             "virtual_gid_maps": f"static:{_NOBODY}",
             "queue_run_delay": "1s",
-            "minimal_backoff_time": "1s",
+            # Not 1s: qmgr(8) may then come back for a message while smtp(8) still closes its file, finds it locked,
+            # and leaves it alone for minutes ("skipped, still being delivered").
+            "minimal_backoff_time": "2s",
             "maximal_backoff_time": "2s",
             "transport_retry_time": "1s",
             **{key: value.format(port=next_hop_port) for key, value in DOORS[door].items()},

@@ -131,6 +131,8 @@ class _Session:
 
 _COMMAND = re.compile(r"(MAIL FROM|RCPT TO|[A-Z]{4,8})\b[: ]*<?([^\s<>]{0,320})", re.I)
 # "[{LED=550 5.1.10 RESOLVER...};{MSG=};{FQDN=mx.example.com};{IP=192.0.2.1};{LRT=...}]"
+# one a recipient, with semicolons in them too
+_STATUSES = re.compile(r";(?=[45]\d\d |\[\{)")
 _FQDN = re.compile(r"\{FQDN=([^}]{1,255})\}")
 _LED = re.compile(r"\{LED=(.*?)\};?\{MSG=|\{LED=([^}]{1,2000})\}")
 
@@ -139,10 +141,10 @@ def _tracked(given: dict[str, str]) -> Iterator[Notice]:
     action = _TRACKED.get(given.get("event-id", "").upper())
     if action is None:
         return
-    statuses = given.get("recipient-status", "").split(";") if "{LED=" not in given.get("recipient-status", "") else []
+    statuses = _STATUSES.split(given.get("recipient-status", ""))
     recipients = given.get("recipient-address", "").split(";")[:1000]
     for index, recipient in enumerate(recipients):
-        status = statuses[min(index, len(statuses) - 1)] if statuses else given.get("recipient-status", "")
+        status = statuses[min(index, len(statuses) - 1)]
         led = _LED.search(status)
         told = said((led[1] or led[2]) if led is not None else status)
         host = _FQDN.search(status)

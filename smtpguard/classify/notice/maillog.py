@@ -141,7 +141,8 @@ class _Log:
         sender = _EXIM_SENDER.search(head)
         known_sender, message_id_ = self._known.get(queue_id, ("", ""))
         # the words before the colon name the host that the text may not name
-        told = said(f"{head}: {text}" if "SMTP error" in text else text or head) if fate != "delivered" else _nothing
+        words = f"{head}: {text}" if "SMTP error" in text else text or head
+        told = said(words, klass=4 if fate == "delayed" else 5) if fate != "delivered" else _nothing
         yield Notice(
             "log",
             fate,
@@ -162,7 +163,11 @@ class _Log:
         if found is None:
             return
         sender, temporary, verb, to, text = found.groups()
-        told = said(text, verb=verb_of({"after DATA": "DOT", "connection": "CONNECT"}.get(verb, verb)))
+        told = said(
+            text,
+            verb=verb_of({"after DATA": "DOT", "connection": "CONNECT"}.get(verb, verb)),
+            klass=4 if temporary else 5,
+        )
         yield Notice(
             "log",
             "delayed" if temporary else "failed",
@@ -228,7 +233,7 @@ class _Log:
         )
 
 
-_nothing: Final = Said(Reply(250), "", None, False)
+_nothing: Final = Said(Reply(250), "", None, True)
 """Of a delivery nothing is asked."""
 
 # what a line must contain, and who reads it then; the first that fits

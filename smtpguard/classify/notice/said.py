@@ -56,10 +56,13 @@ def verb_of(word: str) -> Verb | None:
     return _VERBS.get(" ".join(word.upper().split()))
 
 
-def said(text: str, *, host: str = "", verb: Verb | None = None, status: EnhancedCode | None = None) -> Said:
+def said(
+    text: str, *, host: str = "", verb: Verb | None = None, status: EnhancedCode | None = None, klass: int = 5
+) -> Said:
     """The reply in `text`; `host` and `verb` win over what the text says.
 
-    `status` is the enhanced code told beside it (a DSN's Status, a log's dsn=): used where the text gives none.
+    `status` is the enhanced code told beside it (a DSN's Status, a log's dsn=): used where the text gives none. `klass` is 4 or
+    5, of a text that gives no code at all.
     """
     text = _without_ours(text[:MAX_TEXT].strip())
     told_host, told_verb, text = _placed(text)
@@ -72,9 +75,9 @@ def said(text: str, *, host: str = "", verb: Verb | None = None, status: Enhance
     flat = " ".join(text.split())
     enhanced, rest = parse_enhanced(flat)
     enhanced = enhanced or status or _inner_enhanced(flat)
-    code = NO_CODE[4 if enhanced is not None and enhanced.klass == 4 else 5]
     if enhanced is not None and enhanced.klass == 2:
         enhanced = None
+    code = NO_CODE[enhanced.klass if enhanced is not None else klass]
     return Said(Reply(code, (rest,), enhanced, verb or Verb.MAIL), host, verb, False)
 
 
