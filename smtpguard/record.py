@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Final, Literal, NamedTuple
 
@@ -193,7 +194,7 @@ class Masker:
 
         A local part alone is replaced only where it stands between brackets or quotes: many are common words.
         """
-        if self.mode == "full" or not any(mark in text for mark in _MARKS):
+        if self.mode == "full" or not _MARKS.search(text):
             return clean(text[:TEXT_LIMIT], utf8=True)
         kept = clean(text[: 2 * TEXT_LIMIT], utf8=True)
         whole = 2 * TEXT_LIMIT - max(map(len, paths), default=0)  # half an address at the cut would not be found
@@ -223,7 +224,7 @@ class Masker:
 
 
 _QUOTES: Final = (("<", ">"), ("'", "'"), ('"', '"'), ("(", ")"), ("[", "]"))
-_MARKS: Final = ("@", *(opening for opening, _ in _QUOTES))  # no address is found in a text that has none of these
+_MARKS: Final = re.compile(r"""[@<'"(\[]""")  # no address is found in a text that has none of these
 
 
 def _shown(path: bytes) -> str:
@@ -249,9 +250,9 @@ def _replace(text: str, old: str, new: str) -> str:
 
 # Where the 2xx of well-known servers holds their queue id. RFC 5321 leaves that text free.
 _ID: Final = r"([0-9A-Za-z][0-9A-Za-z_.=+/@-]{2,127})"
+_QUEUED_AS: Final = re.compile(rf"ueued as {_ID}")  # Postfix, KumoMTA: "2.0.0 Ok: queued as 4XyZ1a2b3c"
 _QUEUE_ID: Final = re.compile(
-    rf"[Qq]ueued as {_ID}"  # Postfix, KumoMTA: "2.0.0 Ok: queued as 4XyZ1a2b3c"
-    rf"|\bid={_ID}"  # Exim: "OK id=1tEabc-0000000Dxy-2aBc"
+    rf"\bid={_ID}"  # Exim: "OK id=1tEabc-0000000Dxy-2aBc"
     rf"|\[InternalId={_ID}"  # Exchange: "2.6.0 <...> [InternalId=8125, Hostname=mb.example.org] Queued mail"
     rf"|(?:^|\s){_ID} - gsmtp"  # Google: "2.0.0 OK  1732270000 af79cd13be357-7b2 - gsmtp"
     rf"|(?:^|\s){_ID} Message accepted for delivery"  # Sendmail, OpenSMTPD
@@ -263,7 +264,8 @@ def next_hop_queue_id(reply: Reply) -> str:
     """The queue id that the next hop's 2xx text names; "" where it names none we know how to find."""
     if reply.klass != 2:
         return ""
-    found = _QUEUE_ID.search(reply.text[:TEXT_LIMIT])
+    text = reply.text[:TEXT_LIMIT]
+    found = _QUEUED_AS.search(text) or _QUEUE_ID.search(text)
     return found[found.lastindex or 0].rstrip(".") if found else ""
 
 
@@ -272,16 +274,19 @@ def events(record: Record, masker: Masker, *, deliveries: Deliveries = "all") ->
 
     With `deliveries` = "problems" accepted recipients have no line of their own.
     """
-    common: dict[str, object] = {
-        "event.id": record.id,
-        "source.ip": record.session.peer_ip,
-        "source.port": record.session.peer_port or None,
-        "smtpguard.session": record.session.id,
-        "smtp.queue_id": _plain(record.envelope.queue_id),
-        "smtp.mail_from": masker.show(record.envelope.mail_from),
-        "email.message_id": _plain(record.message_id),
-    }
-    lines = []
+    session, envelope = record.session, record.envelope
+    common = _present(
+        {
+            "event.id": record.id,
+            "source.ip": session.peer_ip,
+            "source.port": session.peer_port or None,
+            "smtpguard.session": session.id,
+            "smtp.queue_id": _plain(envelope.queue_id),
+            "smtp.mail_from": masker.show(envelope.mail_from),
+            "email.message_id": _plain(record.message_id),
+        }
+    )
+    lines: list[Event] = []
     if deliveries == "all":
         lines += [_accepted_event(record, accepted, masker, common) for accepted in record.accepted]
     lines += [_refused_event(record, refusal, masker, common) for refusal in record.refusals]
@@ -299,27 +304,32 @@ def _transaction_event(record: Record, common: Mapping[str, object]) -> Event:
         "smtp.size": record.size,
         "smtp.rcpt.accepted": accepted,
         "smtp.rcpt.refused": refused,
-        "tls.version": record.session.tls_version,
-        "smtpguard.next_hop": record.next_hop,
         "smtpguard.ms.receive": round(record.receive_s * 1e3, 3),
         "smtpguard.ms.next_hop": round(record.next_hop_s * 1e3, 3),
     }
+    if record.next_hop:
+        fields["smtpguard.next_hop"] = record.next_hop
+    if record.session.tls_version:
+        fields["tls.version"] = record.session.tls_version
     message = f"{record.outcome}: {accepted} accepted, {refused} refused{gone}"
-    return Event("transaction", "info", message, _present(fields))
+    return Event("transaction", "info", message, fields)
 
 
 def _accepted_event(record: Record, accepted: Accepted, masker: Masker, common: Mapping[str, object]) -> Event:
+    reply, rcpt = accepted.reply, accepted.rcpt
     fields = {
         **common,
         "event.outcome": "success",
-        "smtp.verb": accepted.reply.verb.value,
-        "smtp.rcpt_to": masker.show(accepted.rcpt),
-        "smtp.rcpt_id": masker.id(accepted.rcpt),
-        "smtp.next_hop_queue_id": next_hop_queue_id(accepted.reply),
-        **_said(accepted.reply, masker, (accepted.rcpt, record.envelope.mail_from)),
-        **_server(accepted.hop),
+        "smtp.verb": reply.verb.value,
+        "smtp.rcpt_to": masker.show(rcpt),
+        "smtp.rcpt_id": masker.id(rcpt),
+        **_said(reply, masker, (rcpt, record.envelope.mail_from)),
+        **_about(accepted.hop),
     }
-    return Event("recipient-accepted", "info", f"accepted by {_plain(accepted.hop.host)}", _present(fields))
+    queue_id = next_hop_queue_id(reply)
+    if queue_id:
+        fields["smtp.next_hop_queue_id"] = queue_id
+    return Event("recipient-accepted", "info", f"accepted by {_plain(accepted.hop.host)}", fields)
 
 
 def _refused_event(record: Record, refusal: Refusal, masker: Masker, common: Mapping[str, object]) -> Event:
@@ -356,7 +366,7 @@ def _refused_event(record: Record, refusal: Refusal, masker: Masker, common: Map
         fields["error.code"] = failure.keyword
         fields["error.message"] = masker.text(failure.detail, paths)
     if refusal.hop is not None:
-        fields |= _server(refusal.hop)
+        fields |= _about(refusal.hop)
     return Event("recipient-refused", "warning", _refused_message(refusal), _present(fields))
 
 
@@ -370,20 +380,25 @@ def _refused_message(refusal: Refusal) -> str:
 
 
 def _said(reply: Reply, masker: Masker, paths: tuple[bytes, ...]) -> dict[str, object]:
-    return {
-        "smtp.reply.code": reply.code,
-        "smtp.reply.enhanced": str(reply.enhanced) if reply.enhanced else None,
-        "smtp.reply.text": masker.text(reply.text, paths),
-    }
+    fields: dict[str, object] = {"smtp.reply.code": reply.code}
+    if reply.enhanced:
+        fields["smtp.reply.enhanced"] = str(reply.enhanced)
+    text = masker.text(reply.text, paths)
+    if text:
+        fields["smtp.reply.text"] = text
+    return fields
 
 
-def _server(hop: Hop) -> dict[str, object]:
-    return {
-        "server.address": _plain(hop.host),
-        "server.port": hop.port or None,
-        "tls.version": hop.tls_version,
-        "smtpguard.next_hop": hop.next_hop,
-    }
+@lru_cache(maxsize=256)
+def _about(hop: Hop) -> Mapping[str, object]:
+    return _present(
+        {
+            "server.address": _plain(hop.host),
+            "server.port": hop.port or None,
+            "tls.version": hop.tls_version,
+            "smtpguard.next_hop": hop.next_hop,
+        }
+    )
 
 
 def _plain(text: str) -> str:

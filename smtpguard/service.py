@@ -7,8 +7,7 @@ Everything that the rooms want passed in is made here: clock, ids, sockets, hops
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import hashlib
+import gc
 import os
 import secrets
 import signal
@@ -17,14 +16,13 @@ import ssl
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from email.utils import formatdate
-from functools import cache, partial
+from functools import lru_cache, partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
 from smtpguard import __version__
-from smtpguard.classify import Classifier
+from smtpguard.classify import Classifier, RuleError
 from smtpguard.classify import load as load_rules
 from smtpguard.config import (
     ConfigError,
@@ -32,13 +30,16 @@ from smtpguard.config import (
     Loaded,
     NextHopSettings,
     Settings,
+    host_key,
     load,
     load_users,
     needs_restart,
+    rule_files,
 )
 from smtpguard.edge import listen
 from smtpguard.edge.auth import Users
 from smtpguard.edge.doorkeeper import Doorkeeper
+from smtpguard.edge.host import Dates, Ids, own_name, spool_dir
 from smtpguard.edge.log import Log, configure
 from smtpguard.edge.metrics import Metrics
 from smtpguard.edge.nexthop import NextHop
@@ -52,49 +53,18 @@ from smtpguard.routes import Routes
 from smtpguard.sandbox import Sandbox
 from smtpguard.web import Http
 
-SPOOL_DIR: Final = Path("/var/lib/smtpguard/spool")
 LAG_EVERY_S: Final = 0.5
 STOP_S: Final = 15.0  # the most that a stop may take besides `relay.drain`
 RETIRE_EVERY_S: Final = 0.2
+GC_THRESHOLD: Final = (10_000, 20, 50)
+"""A transaction leaves no cycles: the collector is for the odd ones, and may come seldom."""
+
 EXIT_FINE: Final = 0
 EXIT_CANNOT: Final = 2
 
 
 class CannotStart(Exception):
     """Something outside of the settings stands in the way; the text names it and the remedy."""
-
-
-class Ids:
-    """Event ids: twelve characters of Crockford's base 32, seven of time (a second) and five of a counter.
-
-    They sort by time; the counter begins anywhere, so that two nodes hardly ever make the same.
-    """
-
-    _DIGITS: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-
-    def __init__(self, now: Callable[[], float], start: int) -> None:
-        self._now = now
-        self._count = start
-
-    def __call__(self) -> str:
-        self._count = (self._count + 1) & 0x1FFFFFF
-        number = (int(self._now()) << 25) | self._count
-        return "".join(self._DIGITS[(number >> shift) & 31] for shift in range(55, -5, -5))
-
-
-class Dates:
-    """The time now as RFC 5322 writes it, made once a second."""
-
-    def __init__(self, now: Callable[[], float]) -> None:
-        self._now = now
-        self._second = -1
-        self._text = ""
-
-    def __call__(self) -> str:
-        second = int(self._now())
-        if second != self._second:
-            self._second, self._text = second, formatdate(second, localtime=True)
-        return self._text
 
 
 class Journal:
@@ -128,6 +98,10 @@ class Service:
         self._reload = reload
         self._environ = environ if environ is not None else os.environ
         self._maildir = maildir
+        try:
+            self._classifier = _rules(self.settings)
+        except (RuleError, OSError) as error:  # good when it was checked, a moment ago
+            raise CannotStart(f"classify.rules: {error}") from error
         self._new_id = Ids(time.time, secrets.randbits(25))
         self.metrics = Metrics()
         self.log = configure(
@@ -136,8 +110,7 @@ class Service:
             masker=self._masker(self.settings),
             on_drop=self.metrics.events_dropped.labels("log").inc,
         )
-        self._classifier = _rules()
-        self._hostname = self.settings.relay.hostname or _own_name()
+        self._hostname = self.settings.relay.hostname or own_name()
         self._sandbox: Sandbox | None = None
         self._hops: dict[str, NextHop] = {}
         self._former: list[Relay] = []  # of settings before a reload, with transactions under way
@@ -167,7 +140,7 @@ class Service:
                 listen=settings.listen,
                 relay=self._relay(settings),
                 memory=Memory(settings.relay.memory),
-                spool_dir=_spool_dir(settings),
+                spool_dir=spool_dir(settings.relay.spool_dir),
                 normalize=settings.relay.bare_newline == "normalize",
                 metrics=self.metrics,
                 log=self.log,
@@ -289,7 +262,7 @@ class Service:
         self.metrics.tls_certificate_expiry_timestamp.set(certificate.not_valid_after_utc.timestamp())
 
     def _masker(self, settings: Settings) -> Masker:
-        return Masker(settings.privacy.addresses, _host_key())
+        return Masker(settings.privacy.addresses, host_key())
 
     def _spawn(self, coroutine: Any) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)
@@ -318,15 +291,16 @@ class Service:
             old, new = self.settings, loaded.settings
             waiting = needs_restart(old, new)
             new = new.model_copy(update={"listen": old.listen, "http": old.http})
+            classifier = await asyncio.to_thread(_rules, new)
             await self._start_sandbox(new)
-            hostname = new.relay.hostname or _own_name()
+            hostname = new.relay.hostname or own_name()
             kept = {
                 name: hop
                 for name, hop in self._hops.items()
                 if old.next_hop.get(name) == new.next_hop.get(name) and hostname == self._hostname  # it says EHLO by it
             }
             hops = {name: kept.get(name) or self._hop(name, hop, hostname) for name, hop in new.next_hop.items()}
-        except (ConfigError, OSError) as error:  # OSError: a file that was good a moment ago
+        except (ConfigError, RuleError, OSError) as error:  # OSError: a file that was good a moment ago
             self.metrics.config_last_reload_successful.set(0)
             self.log.event(
                 "config-reloaded",
@@ -336,12 +310,12 @@ class Service:
             )
             return False
         given_up = [hop for name, hop in self._hops.items() if name not in kept]
-        self.settings, self._hostname, self._hops = new, hostname, hops
+        self.settings, self._hostname, self._hops, self._classifier = new, hostname, hops, classifier
         self._former = [relay for relay in (*self._former, self._keeper.relay) if relay.under_way]
         self.log.settle(new.log, self._masker(new))
         self._keeper.relay = self._relay(new)
         self._keeper.memory.limit = new.relay.memory
-        self._keeper.spool_dir = _spool_dir(new)
+        self._keeper.spool_dir = spool_dir(new.relay.spool_dir)
         self._keeper.normalize = new.relay.bare_newline == "normalize"
         self._renew_certificate()
         self.metrics.config_last_reload_successful.set(1)
@@ -402,35 +376,19 @@ class Service:
             await self._sandbox.stop()
 
 
-@cache
-def _rules() -> Classifier:
-    """The classification rules, made ready once a process (0.2 s)."""
-    return load_rules()
+def _rules(settings: Settings) -> Classifier:
+    """The classification rules, the operator's own among them; RuleError or OSError for a file that cannot be used."""
+    return _made_ready(tuple((path, path.read_bytes()) for path in rule_files(settings.classify.rules)))
+
+
+@lru_cache(maxsize=2)
+def _made_ready(own: tuple[tuple[Path, bytes], ...]) -> Classifier:
+    """Once for the same files with the same content: it takes 0.2 s."""
+    return load_rules([path for path, _ in own])
 
 
 def _is_sandbox(hop: NextHopSettings) -> bool:
     return hop.host == ("sandbox",)
-
-
-def _own_name() -> str:
-    """This host's full name, or what it calls itself; asked once a load, it may ask DNS."""
-    name = socket.getfqdn()
-    return name if "." in name and not name.startswith("localhost") else socket.gethostname() or "localhost"
-
-
-def _spool_dir(settings: Settings) -> Path | None:
-    """None: the system's temporary folder."""
-    if settings.relay.spool_dir:
-        return Path(settings.relay.spool_dir)
-    return SPOOL_DIR if os.access(SPOOL_DIR, os.W_OK) else None
-
-
-def _host_key() -> bytes:
-    """The key of hashed addresses: one a host, across restarts; never the machine id itself (machine-id(5))."""
-    with contextlib.suppress(OSError):
-        if machine := Path("/etc/machine-id").read_bytes().strip():
-            return hashlib.blake2b(machine, person=b"smtpguard").digest()
-    return secrets.token_bytes(32)
 
 
 def run(loaded: Loaded, *, sandbox: bool, maildir: Path | None = None) -> int:
@@ -461,6 +419,9 @@ async def _serve(service: Service, supervisor: Supervisor) -> None:
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGHUP, hangup.set)
     await service.start()
+    gc.collect()
+    gc.freeze()  # what was built until here stays: later collections need not look at it
+    gc.set_threshold(*GC_THRESHOLD)
     supervisor.ready(service.status)
 
     async def reloads() -> None:

@@ -9,10 +9,9 @@ import ssl
 from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from functools import lru_cache
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from smtpguard.config import ListenSettings
 from smtpguard.config.values import Network
@@ -23,6 +22,7 @@ from smtpguard.edge.spool import Memory
 from smtpguard.flow import Relay
 from smtpguard.mail.session import DoorName
 
+_MAX_PEERS: Final = 4096  # addresses remembered; a network is asked about 2 us at a time
 _FROM_NEXT_HOPS: Final = ("8BITMIME", "SMTPUTF8", "DSN")
 
 
@@ -43,14 +43,23 @@ class Doorkeeper:
     tls: ssl.SSLContext | None = None
     users: Users | None = None
     per_client: Counter[str] = field(default_factory=Counter)
+    _peers: dict[tuple[str, str], bool] = field(default_factory=dict)
 
     def is_allowed(self, address: str) -> bool:
         """Whether this peer may send without a login; "" is a Unix socket, guarded by its file mode."""
-        return not address or _within(address, self.listen.allow)
+        return not address or self._is_within(address, "allow")
 
     def is_trusted(self, address: str) -> bool:
         """Whether this peer may use XFORWARD and PROXY."""
-        return not address or _within(address, self.listen.trusted)
+        return not address or self._is_within(address, "trusted")
+
+    def _is_within(self, address: str, which: Literal["allow", "trusted"]) -> bool:
+        known = self._peers.get((address, which))
+        if known is None:
+            if len(self._peers) >= _MAX_PEERS:
+                self._peers.clear()
+            known = self._peers[address, which] = _within(address, getattr(self.listen, which))
+        return known
 
     def keywords(self, *, trusted: bool, in_tls: bool) -> dict[str, str]:
         """What EHLO offers now, keyword and parameter. Of the next hops' keywords, those that none is known to lack."""
@@ -93,7 +102,6 @@ class Doorkeeper:
         return f"220 {self.relay.hostname} {'LMTP' if door == 'lmtp' else 'ESMTP'} smtpguard\r\n".encode()
 
 
-@lru_cache(maxsize=4096)
 def _within(address: str, networks: Collection[Network]) -> bool:
     try:
         ip = ip_address(address.partition("%")[0])

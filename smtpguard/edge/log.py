@@ -25,7 +25,7 @@ import structlog
 
 from smtpguard.edge.sink import Sink, open_sink
 from smtpguard.mail.reply import clean
-from smtpguard.record import Deliveries, Level, Masker, Record, events
+from smtpguard.record import Deliveries, Event, Level, Masker, Record, events
 
 LEVELS: Final[Mapping[str, int]] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
@@ -95,6 +95,17 @@ def json_line(at: float, level: str, action: str, message: str, fields: Mapping[
         else:
             line[key if key.isprintable() else _tidy(key)] = _tidy(value)
     return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def record_line(at: float, event: Event) -> bytes:
+    """An event of `record.events` as JSON. Its texts are printable, as `record.py` promises: no second look."""
+    head = {
+        "@timestamp": timestamp(at),
+        "log.level": event.level,
+        "message": event.message,
+        "event.action": event.action,
+    }
+    return orjson.dumps({**head, **event.fields}, option=orjson.OPT_APPEND_NEWLINE)
 
 
 # What a person reading along has no use for, or reads in the message already
@@ -186,8 +197,13 @@ class Log:
         """Log a finished transaction: its lines by `record.events`."""
         try:
             at = self._clock()
-            for action, level, message, fields in events(record, self._masker, deliveries=self._deliveries):
-                if LEVELS[level] >= self._threshold:
+            for event in events(record, self._masker, deliveries=self._deliveries):
+                if LEVELS[event.level] < self._threshold:
+                    continue
+                if self._render is json_line:
+                    self._sink.put(record_line(at, event))
+                else:
+                    action, level, message, fields = event
                     self._sink.put(self._render(at, level, action, message, fields))
         except Exception as error:
             self._on_drop(1)

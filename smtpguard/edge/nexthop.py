@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from time import monotonic
 from typing import Final, Literal, Protocol
 
 from smtpguard.config.settings import NextHopSettings
@@ -100,7 +101,7 @@ class NextHop:
         await asyncio.gather(*(self._ask(host) for host in self._hosts))
 
     async def _ask(self, host: _Host) -> None:
-        now = asyncio.get_running_loop().time()
+        now = monotonic()
         timeout = self._settings.timeout
         if not await self._pool.slot(now + self._settings.queue_wait):
             return
@@ -126,7 +127,7 @@ class NextHop:
             mail, lines = mail_line(envelope), rcpt_lines(rcpts)
         except ValueError as error:
             return self._nothing(HopFailure(FailureKind.INTERNAL, Verb.MAIL, str(error)), rcpts)
-        now = asyncio.get_running_loop().time()
+        now = monotonic()
         if self._pool.is_closing:
             return self._nothing(HopFailure(FailureKind.STOPPING, Verb.CONNECT), rcpts)
         if all(host.breaker.is_barred(now) for host in self._hosts):  # nobody need wait for that
@@ -154,10 +155,9 @@ class NextHop:
         deadline: float,
         size: int | None,
     ) -> HopExchange:
-        loop = asyncio.get_running_loop()
         last: HopExchange | None = None
         for host in self._hosts:
-            now = loop.time()
+            now = monotonic()
             if now >= deadline:
                 break
             if not host.breaker.allow(now):
@@ -175,7 +175,7 @@ class NextHop:
                 break
         if last is not None:
             return _over(last.hop, last.mail, rcpts)
-        late = loop.time() >= deadline
+        late = monotonic() >= deadline
         return self._nothing(
             HopFailure(FailureKind.TIMEOUT, Verb.CONNECT, "no time left") if late else _GIVEN_UP, rcpts
         )
@@ -220,7 +220,7 @@ class NextHop:
     def _judge(self, host: _Host, answer: Answer | None) -> None:
         """What an attempt says of the host, for its breaker, and for the log where that is news."""
         was_closed = host.breaker.is_closed
-        now = asyncio.get_running_loop().time()
+        now = monotonic()
         if answer is None:
             host.breaker.withdrawn()
         elif answer.verb is Verb.MAIL and (isinstance(answer, Reply) or answer.kind is FailureKind.CAPABILITY):

@@ -13,6 +13,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from time import monotonic
 from typing import Final, Protocol
 
 from smtpguard.config.settings import NextHopSettings
@@ -132,10 +133,10 @@ class Pool:
         if has_served or self.is_closing or not connection.is_alive:
             connection.quit()
             return
-        loop = asyncio.get_running_loop()
-        connection.idle_since = loop.time()
+        connection.idle_since = monotonic()
         self._kept[connection.hop.host].append(connection)
         if self._sweeper is None:
+            loop = asyncio.get_running_loop()
             self._sweeper = loop.call_at(connection.idle_since + settings.idle, self._sweep)
 
     def _free(self, connection: Connection) -> None:

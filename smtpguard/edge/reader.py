@@ -16,7 +16,9 @@ from typing import Final
 
 from smtpguard.mail.reply import ReplyError
 
-MAX_LINE_OCTETS: Final = 8_192  # RFC 5321 4.5.3.1.5 allows 512; many go beyond it, and a true 5xx must not be lost for it
+MAX_LINE_OCTETS: Final = (
+    8_192  # RFC 5321 4.5.3.1.5 allows 512; many go beyond it, and a true 5xx must not be lost for it
+)
 MAX_LINES: Final = 100
 MAX_OCTETS: Final = 65_536
 

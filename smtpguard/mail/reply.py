@@ -88,13 +88,9 @@ class Reply:
 
         `utf8` lets printable non-ASCII text through (RFC 6531 3.7.4.2); else it becomes `?`.
         """
-        if not self.enhanced and len(self.lines) == 1:
-            return _wire_plain(self.code, self.lines[0], utf8)
-        lead = f"{self.code}-{self.enhanced} " if self.enhanced else f"{self.code}-"
-        room = MAX_LINE_OCTETS - len(lead)
-        out = [lead.encode() + piece for line in self.lines for piece in fold(clean(line, utf8=utf8), room)]
-        out[-1] = out[-1][:3] + b" " + out[-1][4:]
-        return b"\r\n".join(out) + b"\r\n"
+        if len(self.lines) == 1:
+            return _wire_line(self.code, self.enhanced, self.lines[0], utf8)
+        return _wire(self.code, self.enhanced, self.lines, utf8)
 
     @classmethod
     def of(cls, text: str, verb: Verb = Verb.MAIL) -> Reply:
@@ -152,12 +148,18 @@ def _decode(text: bytes) -> str:
         return text.decode("latin-1")
 
 
+def _wire(code: int, enhanced: EnhancedCode | None, lines: tuple[str, ...], utf8: bool) -> bytes:
+    lead = f"{code}-{enhanced} " if enhanced else f"{code}-"
+    room = MAX_LINE_OCTETS - len(lead)
+    out = [lead.encode() + piece for line in lines for piece in fold(clean(line, utf8=utf8), room)]
+    out[-1] = out[-1][:3] + b" " + out[-1][4:]
+    return b"\r\n".join(out) + b"\r\n"
+
+
 @lru_cache(maxsize=1024)
-def _wire_plain(code: int, text: str, utf8: bool) -> bytes:
-    pieces = fold(clean(text, utf8=utf8), MAX_LINE_OCTETS - 4)
-    return b"".join(
-        b"%d%s%s\r\n" % (code, b"-" if index < len(pieces) - 1 else b" ", piece) for index, piece in enumerate(pieces)
-    )
+def _wire_line(code: int, enhanced: EnhancedCode | None, line: str, utf8: bool) -> bytes:
+    """A server says the same few lines again and again."""
+    return _wire(code, enhanced, (line,), utf8)
 
 
 def clean(text: str, *, utf8: bool = False) -> str:
