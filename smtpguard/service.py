@@ -7,6 +7,7 @@ Everything that the rooms want passed in is made here: clock, ids, sockets, hops
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import os
 import secrets
@@ -131,6 +132,13 @@ class Service:
 
     async def start(self) -> None:
         """Bind, connect nothing yet, listen; CannotStart with a remedy if that is not possible."""
+        try:
+            await self._start()
+        except BaseException:
+            self.log.close()
+            raise
+
+    async def _start(self) -> None:
         settings = self.settings
         doors = self._bind()
         try:
@@ -166,7 +174,7 @@ class Service:
             f"smtpguard {__version__} {self.status}",
             fields={
                 "service.version": __version__,
-                "smtpguard.config": str(self.path or ""),
+                "smtpguard.config": str(self.path) if self.path else None,
                 **{f"smtpguard.listen.{door}": ",".join(where) for door, where in self.addresses.items()},
             },
         )
@@ -191,10 +199,7 @@ class Service:
                     for _, listener in bound:
                         listener.close()
                     where = f"unix:{address.path}" if address.path else f"{address.host}:{address.port}"
-                    raise CannotStart(
-                        f"listen.{door}: cannot listen on {where}: {error.strerror}; "
-                        "is another smtpguard running, or the port taken?"
-                    ) from error
+                    raise _cannot_listen(f"listen.{door}", where, error) from error
         return bound
 
     async def _start_sandbox(self, settings: Settings) -> None:
@@ -215,10 +220,7 @@ class Service:
         try:
             host, port = await self._http.start(where.host, where.port)
         except OSError as error:
-            raise CannotStart(
-                f"http.listen: cannot listen on {where.host}:{where.port}: {error.strerror}; "
-                "is another smtpguard running, or the port taken?"
-            ) from error
+            raise _cannot_listen("http.listen", f"{where.host}:{where.port}", error) from error
         self.addresses["http"] = [f"[{host}]:{port}" if ":" in host else f"{host}:{port}"]
 
     def _hop(self, name: str, settings: NextHopSettings, hostname: str) -> NextHop:
@@ -385,6 +387,11 @@ def _rules(settings: Settings) -> Classifier:
 def _made_ready(own: tuple[tuple[Path, bytes], ...]) -> Classifier:
     """Once for the same files with the same content: it takes 0.2 s."""
     return load_rules([path for path, _ in own])
+
+
+def _cannot_listen(key: str, where: str, error: OSError) -> CannotStart:
+    remedy = "; is another smtpguard running, or the port taken?" if error.errno == errno.EADDRINUSE else ""
+    return CannotStart(f"{key}: cannot listen on {where}: {error.strerror or error}{remedy}")
 
 
 def _is_sandbox(hop: NextHopSettings) -> bool:

@@ -102,7 +102,7 @@ class Wire(SMTP):
             self._sink = None
             data = rest
         self._buffer += data
-        if len(self._buffer) > READ_AHEAD and self._waiter is None and self.transport is not None:
+        if len(self._buffer) > READ_AHEAD and self.transport is not None:
             self.transport.pause_reading()
             self._reading_paused = True
         self._wake()

@@ -267,7 +267,8 @@ async def test_it_is_the_same_inside_tls(keywords: tuple[str, ...], tmp_path: Pa
         assert (hop.connections, hop.messages[0].tls) == (1, True)
         hop.script = Script({"BODY": [After(100_000, StopReading()), Ok()], "DOT": CommitThenClose()})
         began = soon(0)
-        assert _failed((await _answers(way, message))[-1])[::2] == (FailureKind.TIMEOUT, False)
+        # Whether the last octet left is not always known inside TLS: what is encrypted waits in a buffer of its own.
+        assert _failed((await _answers(way, message))[-1])[0] is FailureKind.TIMEOUT
         assert soon(0) - began < 0.4 + 2
         assert _failed((await _answers(way, MESSAGE))[-1])[1:] == (Verb.DOT, True)
 
