@@ -1,322 +1,31 @@
-"""The doors: LMTP and SMTP sessions with the MTA (contract 1.1 to 1.3; RFC 5321, RFC 2033, RFC 2920).
+"""The doors: the mail of LMTP and SMTP sessions (contract 1.1, 1.3; RFC 5321, RFC 2033, RFC 2920).
 
 A command is parsed here, judged in `flow.Transaction`, answered in order. Commands that came in one packet are handed
-on together, so that they leave for the next hop in one packet. Nothing here decides what a refusal means; nothing of an
-exception's text ever reaches a client; a fault of ours is 451 and the end of the session.
+on together, so that they leave for the next hop in one packet. Nothing here decides what a refusal means.
 """
 
 from __future__ import annotations
 
-import asyncio
-import re
-from base64 import b64encode
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
-from aiosmtpd.proxy_protocol import V2_CMD, get_proxy
-from aiosmtpd.smtp import TLSSetupException
-
 from smtpguard import policy
-from smtpguard.edge import auth
 from smtpguard.edge.data import Receipt
-from smtpguard.edge.doorkeeper import Doorkeeper
-from smtpguard.edge.lines import LineFault, Wire
-from smtpguard.flow import Asked, Declined, Transaction
+from smtpguard.edge.entrance import CONTROL, Command, Entrance
+from smtpguard.flow import Asked, Declined
 from smtpguard.flow import transaction as begin
-from smtpguard.mail.address import SyntaxRefused, parse_mail, parse_rcpt, parse_xforward
-from smtpguard.mail.reply import Reply, Verb
-from smtpguard.mail.session import DoorName, Envelope, Session
+from smtpguard.mail.address import SyntaxRefused, parse_mail, parse_rcpt
+from smtpguard.mail.reply import EnhancedCode, Reply, Verb
 from smtpguard.policy import Own
 
 MAX_RECIPIENTS: Final = 1000  # contract 1.3
-MAX_BAD_COMMANDS: Final = 20  # contract 1.3
-PROXY_WITHIN_S: Final = 5.0
-
-_CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
-_HELO = re.compile(rb"[!-~]{1,255}")  # a printable token; whether it is a good name is nobody's business here
-
-# What needs no thought, by verb.
-_FIXED: Final[Mapping[bytes, bytes]] = {
-    b"NOOP": b"250 2.0.0 Ok\r\n",
-    b"VRFY": b"252 2.5.0 send some mail, I will try to deliver it\r\n",
-    b"HELP": b"214 2.0.0 see RFC 5321; smtpguard explains every refusal in its reply\r\n",
-}
-# A browser or proxy made to talk to us (cross-protocol requests), and BDAT, whose data would be read as commands.
-_HANG_UP: Final = frozenset({b"GET", b"POST", b"PUT", b"HEAD", b"CONNECT", b"OPTIONS", b"BDAT"})
 
 _NEED_MAIL: Final = b"503 5.5.1 MAIL was refused\r\n"
-_BAD_SEQUENCE: Final = b"503 5.5.1 bad sequence of commands\r\n"
-_STOPPING: Final = b"421 4.3.2 the relay is stopping\r\n"
-_INTERNAL: Final = b"451 4.3.0 internal fault of the relay\r\n"
+_NO_LINE: Final = Reply(500, ("bad line end or control character",), EnhancedCode(5, 5, 2), Verb.RCPT)
 
 
-class Door(Wire):
-    """One session. `keeper` is what all of them share."""
-
-    def __init__(
-        self, door: DoorName, keeper: Doorkeeper, new_id: Callable[[], str], left: Callable[[Door], None]
-    ) -> None:
-        super().__init__(asyncio.get_running_loop(), idle_s=keeper.listen.idle_timeout, tls_context=keeper.tls)
-        self._keeper = keeper
-        self._left = left
-        self._lmtp = door == "lmtp"
-        self._commands = _LMTP_COMMANDS if self._lmtp else _SMTP_COMMANDS
-        self._who = Session(new_id(), door)
-        self._failed_logins = 0
-        self._bad_commands = 0
-        self._owed = 0
-        self._transaction: Transaction | None = None
-        self._envelope = Envelope(b"")
-        self._refused_mail: bytes | None = None
-        self._offered: frozenset[str] = frozenset()
-        self._counted_in: str | None = None
-        self._result = "accepted"
-        self._after_dot = False
-
-    # -- the session ---------------------------------------------------------------------------------------------
-
-    async def run(self) -> None:
-        """From connect to close; the only place where a session ends."""
-        gauge = self._keeper.metrics.sessions_in_progress.labels(self._who.door)
-        gauge.inc()
-        try:
-            if await self._welcome():
-                await self._dialogue()
-        except asyncio.CancelledError:
-            if not self._after_dot and not self.closing:
-                self._result = "dropped"
-        except TLSSetupException:
-            self._result = "tls_failed"
-        except (ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            self._result = "dropped"
-        except Exception as error:
-            self._result = "failed"
-            fields = {"smtpguard.session": self._who.id}
-            self._keeper.log.event("session-failed", "a fault of ours", level="error", fields=fields, error=error)
-            for _ in range(self._owed):
-                self.send(_INTERNAL)
-        finally:
-            gauge.dec()
-            self._drop_transaction(client_gone=self.lost or self.eof)
-            self.close()
-            if self._counted_in is not None:
-                self._keeper.leave(self._counted_in)
-            self._keeper.metrics.sessions.labels(self._who.door, self._result).inc()
-            self._left(self)
-
-    async def _welcome(self) -> bool:
-        """Peer, PROXY, access and limits, then the greeting."""
-        assert self.transport is not None
-        peer = self.transport.get_extra_info("peername")
-        if isinstance(peer, tuple):
-            self._who.peer_ip, self._who.peer_port = str(peer[0]), int(peer[1])
-        if self._keeper.listen.proxy_protocol and not await self._proxy():
-            return False
-        address = self._who.peer_ip
-        if not self._keeper.is_allowed(address) and self._keeper.users is None:
-            self._refuse_session("stranger", b"554 5.7.1 access denied: this address is not in listen.allow\r\n")
-            return False
-        if not self._keeper.enter(address):
-            self._refuse_session("limited", b"421 4.7.0 too many sessions from your address\r\n")
-            return False
-        self._counted_in = address
-        self.send(self._keeper.greeting(self._who.door))
-        return True
-
-    async def _proxy(self) -> bool:
-        """The PROXY header of a load balancer (HAProxy, versions 1 and 2), from trusted peers only."""
-        if not self._keeper.is_trusted(self._who.peer_ip):
-            self._refuse_session("stranger", b"554 5.7.1 PROXY header from an address not in listen.trusted\r\n")
-            return False
-        try:
-            async with asyncio.timeout(PROXY_WITHIN_S):
-                header = await get_proxy(self)
-        except (TimeoutError, asyncio.IncompleteReadError):
-            header = None
-        if header is None or not header.valid:
-            self._refuse_session("stranger", b"554 5.5.0 no valid PROXY header\r\n")
-            return False
-        # LOCAL and UNKNOWN are the balancer's own connection, whatever addresses stand behind them (2.2).
-        if header.src_addr is not None and header.command != V2_CMD.LOCAL:
-            self._who.peer_ip, self._who.peer_port = str(header.src_addr), int(header.src_port or 0)
-        return True
-
-    def _refuse_session(self, result: str, line: bytes) -> None:
-        self._result = result
-        self.send(line)
-        self._keeper.log.event(
-            "session-refused",
-            line[10:].decode().strip(),
-            level="warning",
-            fields={
-                "source.ip": self._who.peer_ip,
-                "source.port": self._who.peer_port,
-                "smtp.reply.code": int(line[:3]),
-                "smtpguard.session": self._who.id,
-            },
-        )
-
-    async def _dialogue(self) -> None:
-        while not self.closing and not self.lost:  # whoever is gone would send again what it sees no answer to
-            line = self.next_line()
-            if line is None:
-                if not await self.more():
-                    return
-                continue
-            await self.drained()
-            self._owed = 1
-            if isinstance(line, LineFault):
-                self._bad(_LINE_FAULTS[line])
-            elif _CONTROL.search(line):
-                self._bad(b"500 5.5.2 control character in a command\r\n")
-            else:
-                await self._command(line)
-
-    async def _command(self, line: bytes) -> None:
-        verb, _, argument = line.partition(b" ")
-        verb = verb.upper()
-        command = self._commands.get(verb)
-        if command is not None:
-            await command(self, argument.strip(b" "))
-        elif verb in _FIXED:
-            self.answer(_FIXED[verb])
-        elif verb in _HANG_UP:
-            self._result = "dropped"
-            self.answer(b"502 5.5.1 not offered here, good bye\r\n")
-            self.close()
-        else:
-            self._bad(b"500 5.5.1 command not recognized\r\n")
-
-    # -- answers -------------------------------------------------------------------------------------------------
-
-    def answer(self, line: bytes) -> None:
-        """Answer the command at hand."""
-        self._owed -= 1
-        self.send(line)
-
-    def serve(self, reply: Reply) -> None:
-        """Answer with a reply of the transaction's."""
-        self._owed -= 1
-        self.send(reply.wire(utf8=self._envelope.smtputf8))
-
-    def _bad(self, line: bytes) -> None:
-        self._bad_commands += 1
-        if self._bad_commands < MAX_BAD_COMMANDS:
-            self.answer(line)
-            return
-        self._result = "limited"
-        self.answer(b"421 4.7.0 too many bad commands\r\n")
-        self.close()
-
-    # -- EHLO and what needs no transaction ------------------------------------------------------------------------
-
-    async def _hello(self, argument: bytes, *, extended: bool) -> None:
-        if not _HELO.fullmatch(argument):
-            self._bad(b"501 5.5.4 syntax: EHLO, HELO or LHLO with a host name\r\n")
-            return
-        self._drop_transaction()
-        self._who.helo = argument.decode()
-        self._who.esmtp = extended
-        hostname = self._keeper.relay.hostname
-        if not extended:
-            self._offered = frozenset()
-            self.answer(f"250 {hostname}\r\n".encode())
-            return
-        offered = self._keeper.keywords(
-            trusted=self._keeper.is_trusted(self._who.peer_ip), in_tls=bool(self._who.tls_version)
-        )
-        self._offered = frozenset(offered)
-        lines = [hostname, *(f"{keyword} {value}".rstrip() for keyword, value in offered.items())]
-        reply = "".join(f"250-{line}\r\n" for line in lines[:-1]) + f"250 {lines[-1]}\r\n"
-        self.answer(reply.encode())
-
-    async def smtp_HELO(self, argument: bytes) -> None:
-        """RFC 5321 4.1.1.1."""
-        await self._hello(argument, extended=False)
-
-    async def smtp_EHLO(self, argument: bytes) -> None:
-        """RFC 5321 4.1.1.1; LHLO of RFC 2033 4.1."""
-        await self._hello(argument, extended=True)
-
-    async def smtp_RSET(self, _argument: bytes) -> None:
-        """RFC 5321 4.1.1.5."""
-        self._drop_transaction()
-        self.answer(b"250 2.0.0 Ok\r\n")
-
-    async def smtp_QUIT(self, _argument: bytes) -> None:
-        """RFC 5321 4.1.1.10."""
-        self._drop_transaction()
-        self.answer(b"221 2.0.0 Bye\r\n")
-        self.close()
-
-    async def smtp_STARTTLS(self, argument: bytes) -> None:
-        """RFC 3207; the handshake is aiosmtpd's."""
-        if argument:
-            self._bad(b"501 5.5.4 STARTTLS takes no argument\r\n")
-        elif self.tls_context is None or self._who.tls_version:
-            self._bad(_BAD_SEQUENCE)
-        else:
-            self._drop_transaction()
-            self._flush()
-            self._owed = 0
-            self._who.tls_version = await self.start_tls()
-            self._who.helo = ""  # RFC 3207 4.2: begin anew
-
-    async def smtp_AUTH(self, argument: bytes) -> None:
-        """RFC 4954; the dialogue and the check are `auth`'s, the check off the loop."""
-        users = self._keeper.users
-        if users is None:
-            self._bad(b"503 5.5.1 AUTH is not offered\r\n")
-            return
-        if not self._who.tls_version:
-            self.answer(b"538 5.7.11 AUTH only under TLS\r\n")
-            return
-        if not self._who.esmtp or not self._who.helo or self._who.login or self._transaction is not None:
-            self._bad(_BAD_SEQUENCE)
-            return
-        try:
-            name, password = await auth.dialogue(argument, self._challenge)
-        except auth.AuthRefused as refused:
-            self._bad(refused.line)
-            return
-        self.waits_for_hop = True
-        fits = await users.check(name, password, self._who.peer_ip)
-        self.waits_for_hop = False
-        if fits:
-            self._who.login = name
-            self.answer(b"235 2.7.0 Authentication successful\r\n")
-            return
-        self._failed_logins += 1
-        if self._failed_logins < auth.TRIES:
-            self.answer(b"535 5.7.8 Authentication credentials invalid\r\n")
-            return
-        self._refuse_session("limited", b"421 4.7.0 too many failed logins\r\n")
-        self.close()
-
-    async def _challenge(self, challenge: bytes) -> bytes | None:
-        """The line that answers this challenge; None for one that is no line."""
-        self.send(b"334 " + b64encode(challenge) + b"\r\n")
-        while (line := self.next_line()) is None:
-            if not await self.more():
-                raise ConnectionResetError("the client went during AUTH")
-        return line if isinstance(line, bytes) else None
-
-    async def smtp_XFORWARD(self, argument: bytes) -> None:
-        """Postfix XFORWARD_README: whom the MTA got the mail from, and its queue id."""
-        if not self._keeper.is_trusted(self._who.peer_ip):
-            self._bad(b"550 5.7.1 XFORWARD is for listen.trusted\r\n")
-            return
-        if self._transaction is not None:
-            self._bad(_BAD_SEQUENCE)
-            return
-        try:
-            self._who.client.update(parse_xforward(argument))
-        except ValueError as error:
-            self._bad(f"501 5.5.4 {error}\r\n".encode("ascii", "replace"))
-            return
-        self.answer(b"250 2.0.0 Ok\r\n")
-
-    # -- the transaction -----------------------------------------------------------------------------------------
+class Door(Entrance):
+    """One session with its transactions."""
 
     async def smtp_MAIL(self, argument: bytes) -> None:
         """RFC 5321 4.1.1.2."""
@@ -380,11 +89,8 @@ class Door(Wire):
         asked: list[Asked] = []
         while len(asked) < MAX_RECIPIENTS and self.peek(b"RCPT "):
             line = self.next_line()
-            if not isinstance(line, bytes) or _CONTROL.search(line):
-                said = policy.Said(
-                    Reply(500, ("5.5.2 bad line end or control character",)), policy.stated("protocol.error")
-                )
-                asked.append(Declined(b"", said))
+            if not isinstance(line, bytes) or CONTROL.search(line):
+                asked.append(Declined(b"", policy.Said(_NO_LINE, policy.stated("protocol.error"))))
                 continue
             asked.append(self._rcpt(line[5:].strip(b" "), before + len(asked)))
         return asked
@@ -437,57 +143,8 @@ class Door(Wire):
         self._who.client.clear()
         self._bad_commands = 0
 
-    def _drop_transaction(self, *, client_gone: bool = False) -> None:
-        self._refused_mail = None
-        if self._transaction is not None:
-            self._transaction.abort(client_gone=client_gone)
-            self._transaction = None
-        self._who.client.clear()
 
-    # -- what comes from outside of the dialogue -------------------------------------------------------------------
-
-    def gone(self) -> None:
-        """Before the dot the session ends at once; after it the next hop's answer is waited for and recorded."""
-        if self._after_dot and self._transaction is not None:
-            self._transaction.client_gone()
-        elif self._handler_coroutine is not None:
-            self._handler_coroutine.cancel()
-
-    def expired(self) -> None:
-        """Contract 1.3: idle 421."""
-        self._result = "timeout"
-        self._say_goodbye(b"421 4.4.2 idle for too long\r\n")
-
-    def stop(self) -> bool:
-        """We are going down: at once before the dot; after it True, and the session ends with its answer."""
-        self.closing = True
-        if self._after_dot:
-            return True
-        self._result = "stopped"
-        self._say_goodbye(_STOPPING)
-        return False
-
-    def cut_off(self) -> None:
-        """The drain is over: end in the middle of an answer."""
-        self._result = "stopped"
-        self.cut()
-        if self._handler_coroutine is not None:
-            self._handler_coroutine.cancel()
-
-    def _say_goodbye(self, line: bytes) -> None:
-        self.send(line)
-        self.close()
-        if self._handler_coroutine is not None:
-            self._handler_coroutine.cancel()
-
-
-_LINE_FAULTS: Final[Mapping[LineFault, bytes]] = {
-    LineFault.TOO_LONG: b"500 5.5.2 command line too long\r\n",
-    LineFault.BARE_LF: b"500 5.5.2 a line ends with CR LF, not with LF alone\r\n",
-}
-
-_Command = Callable[[Door, bytes], Awaitable[None]]
-_BOTH: Final[Mapping[bytes, _Command]] = {
+_BOTH: Final[Mapping[bytes, Command]] = {
     b"MAIL": Door.smtp_MAIL,
     b"RCPT": Door.smtp_RCPT,
     b"DATA": Door.smtp_DATA,
@@ -497,5 +154,7 @@ _BOTH: Final[Mapping[bytes, _Command]] = {
     b"AUTH": Door.smtp_AUTH,
     b"XFORWARD": Door.smtp_XFORWARD,
 }
-_SMTP_COMMANDS: Final[Mapping[bytes, _Command]] = {**_BOTH, b"EHLO": Door.smtp_EHLO, b"HELO": Door.smtp_HELO}
-_LMTP_COMMANDS: Final[Mapping[bytes, _Command]] = {**_BOTH, b"LHLO": Door.smtp_EHLO}
+Door.commands = {
+    "smtp": {**_BOTH, b"EHLO": Door.smtp_EHLO, b"HELO": Door.smtp_HELO},
+    "lmtp": {**_BOTH, b"LHLO": Door.smtp_EHLO},
+}
