@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test smoke cover check format mtas clean
+.PHONY: help run test smoke cover bench check format mtas clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -26,6 +26,9 @@ smoke: $(VENV)/installed ## make run, and what README.md does next
 
 cover: $(VENV)/installed-dev mtas ## make test, with branch coverage
 	$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered $(PYTEST)
+
+bench: $(VENV)/installed-dev mtas ## what a message costs, beside Postfix and others; shorter: make bench BENCH=--quick
+	$(BIN)/python -m tests.bench $(BENCH)
 
 check: $(VENV)/installed-dev ## format, lint, types, imports, generated files
 	$(BIN)/ruff format --check .

@@ -10,7 +10,7 @@ Nothing here raises on foreign text. What a line holds of the world outside went
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import blake2b
@@ -288,7 +288,7 @@ def events(record: Record, masker: Masker, *, deliveries: Deliveries = "all") ->
     )
     lines: list[Event] = []
     if deliveries == "all":
-        lines += [_accepted_event(record, accepted, masker, common) for accepted in record.accepted]
+        lines += _accepted_events(record, masker, common)
     lines += [_refused_event(record, refusal, masker, common) for refusal in record.refusals]
     lines.append(_transaction_event(record, common))
     return lines
@@ -315,21 +315,31 @@ def _transaction_event(record: Record, common: Mapping[str, object]) -> Event:
     return Event("transaction", "info", message, fields)
 
 
-def _accepted_event(record: Record, accepted: Accepted, masker: Masker, common: Mapping[str, object]) -> Event:
-    reply, rcpt = accepted.reply, accepted.rcpt
-    fields = {
-        **common,
-        "event.outcome": "success",
-        "smtp.verb": reply.verb.value,
-        "smtp.rcpt_to": masker.show(rcpt),
-        "smtp.rcpt_id": masker.id(rcpt),
-        **_said(reply, masker, (rcpt, record.envelope.mail_from)),
-        **_about(accepted.hop),
-    }
-    queue_id = next_hop_queue_id(reply)
-    if queue_id:
-        fields["smtp.next_hop_queue_id"] = queue_id
-    return Event("recipient-accepted", "info", f"accepted by {_plain(accepted.hop.host)}", fields)
+def _accepted_events(record: Record, masker: Masker, common: Mapping[str, object]) -> Iterator[Event]:
+    """A line a recipient; what recipients with one reply share is put together once."""
+    reply: Reply | None = None
+    hop: Hop | None = None
+    shared: dict[str, object] = {}
+    names_somebody, message = False, ""
+    for accepted in record.accepted:
+        rcpt = accepted.rcpt
+        if accepted.reply is not reply or accepted.hop is not hop:
+            reply, hop = accepted.reply, accepted.hop
+            queue_id = next_hop_queue_id(reply)
+            shared = {
+                **common,
+                "event.outcome": "success",
+                "smtp.verb": reply.verb.value,
+                **({"smtp.next_hop_queue_id": queue_id} if queue_id else {}),
+                **_said(reply, masker, ()),
+                **_about(hop),
+            }
+            names_somebody = masker.mode != "full" and _MARKS.search(reply.text) is not None
+            message = f"accepted by {_plain(hop.host)}"
+        fields = {**shared, "smtp.rcpt_to": masker.show(rcpt), "smtp.rcpt_id": masker.id(rcpt)}
+        if names_somebody:
+            fields["smtp.reply.text"] = masker.text(reply.text, (rcpt, record.envelope.mail_from))
+        yield Event("recipient-accepted", "info", message, fields)
 
 
 def _refused_event(record: Record, refusal: Refusal, masker: Masker, common: Mapping[str, object]) -> Event:

@@ -9,8 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smtpguard.mail.reply import FailureKind, Hop, HopFailure, Reply, Verb
-from smtpguard.record import FIELDS, TEXT_LIMIT, AddressMode, Event, Masker, Outcome, Record, events, next_hop_queue_id
-from tests.records import SENDER, UNKNOWN, record, refusal
+from smtpguard.record import (
+    FIELDS,
+    TEXT_LIMIT,
+    Accepted,
+    AddressMode,
+    Event,
+    Masker,
+    Outcome,
+    Record,
+    events,
+    next_hop_queue_id,
+)
+from tests.records import HOP, SENDER, UNKNOWN, record, refusal
 
 KEY = b"a secret of this installation"
 MASK = Masker("mask", KEY)
@@ -355,3 +366,16 @@ def test_nothing_foreign_gets_a_control_character_into_a_line(
 )
 def test_the_next_hops_queue_id_is_read_from_its_text(said: str, queue_id: str) -> None:
     assert next_hop_queue_id(Reply.of(said, Verb.DOT)) == queue_id
+
+
+def test_two_next_hops_that_say_the_same_stay_two() -> None:
+    """A known reply is one object whoever said it; each line names its own next hop, and masks its own recipient."""
+    said = Reply.of("250 2.0.0 <ann@example.org> Ok: queued as 4Abc", Verb.DOT)
+    other = Hop("other", "mx.example.com", 26)
+    written = record(accepted=[])
+    written.accepted = [Accepted(b"ann@example.org", said, HOP), Accepted(b"joe@example.com", said, other)]
+    first, second, _ = events(written, Masker("mask", b"key"))
+    assert (first.fields["server.address"], second.fields["server.address"]) == ("mx.example.net", "mx.example.com")
+    assert (first.fields["smtpguard.next_hop"], second.fields["smtpguard.next_hop"]) == ("default", "other")
+    assert (first.message, second.message) == ("accepted by mx.example.net", "accepted by mx.example.com")
+    assert first.fields["smtp.reply.text"] == "<a***@example.org> Ok: queued as 4Abc"

@@ -39,6 +39,7 @@ DISTANCES_MS: Final = (0, 20, 50)
 PACE: Final = 300.0
 _LATENCY_TURNS: Final = 2  # turns' worth of time: a p99 wants many messages
 _LATENCIES: Final = 4000
+_LEAST: Final = 20
 
 
 def main(stand: Stand) -> None:
@@ -53,7 +54,7 @@ def sizes(stand: Stand) -> None:
     with stand.peers(OURS, Sink()) as peers:
         for name, size in SIZES.items():
             sessions = 4 if size > MB else 10
-            stand.measure(name, peers, Load(size=size, sessions=sessions).run, least=2 * sessions)
+            stand.measure(name, peers, Load(size=size, sessions=sessions).run, least=sessions)
 
 
 def recipients(stand: Stand) -> None:
@@ -115,15 +116,15 @@ def _latency(
     taken: dict[str, list[Run]] = {}
     for name, peer in peers.items():
         try:
-            warm = run(peer.port, 40)
+            warm = run(peer.port, _LEAST)
         except (OSError, RuntimeError) as error:
             stand.fail(case, name, error)
             continue
-        rate = 40 / warm.elapsed_s
+        rate = _LEAST / warm.elapsed_s
         if rate < pace / 2:
             stand.add(Row(case, name, note=f"cannot keep {pace:g} messages a second"))
             continue
-        counts[name] = max(40, min(_LATENCIES, round(rate * _LATENCY_TURNS * stand.effort.turn_s)))
+        counts[name] = max(_LEAST, min(_LATENCIES, round(rate * _LATENCY_TURNS * stand.effort.turn_s)))
         taken[name] = []
     for _ in range(stand.effort.repetitions):
         for name, count in counts.items():

@@ -13,7 +13,7 @@ from typing import Final
 from tests.bench.processes import Tree, wait_until
 from tests.e2e.postfix import Postfix, missing
 
-_DRAIN_S: Final = 120.0
+_DRAIN_S: Final = 30.0
 
 _SETTINGS: Final[Mapping[str, str]] = {
     "default_process_limit": "300",

@@ -42,7 +42,7 @@ class Effort:
     turn_s: float = 1.0
 
 
-QUICK: Final = Effort(repetitions=3, turn_s=0.3)
+QUICK: Final = Effort(repetitions=3, turn_s=0.2)
 
 Drive = Callable[[int, int], float]
 """(port, messages) -> seconds: a load, run once."""
@@ -87,7 +87,7 @@ class Stand:
                     peer = make(name, self.directory)
                     peer.start(hop.port)
                 except (RuntimeError, OSError, AssertionError) as error:
-                    self.lack(name, error)
+                    self.fail("start of a peer", name, error)
                 else:
                     running[name] = peer
             yield running
