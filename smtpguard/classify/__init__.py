@@ -10,6 +10,7 @@ files are read at load only, nothing waits, and `match` never raises.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
@@ -29,25 +30,34 @@ __all__ = [
     "RuleError",
     "load",
     "provider_of",
+    "rules_of",
 ]
 
 
 def load(extra: Sequence[Path] = ()) -> Classifier:
-    """The shipped rules, and those of the TOML files `extra`, made ready to match.
+    """The shipped rules, and an operator's own, of the TOML files `extra`, made ready to match. RuleError as below."""
+    return Classifier(rules_of(extra))
 
-    RuleError names the file, the rule, what is wrong and what to do. An extra rule must have an id of its own; where it
-    is as specific as a shipped one and both hold, the longer match wins, so give it more words or a provider.
+
+def rules_of(extra: Sequence[Path] = ()) -> list[Rule]:
+    """The shipped rules, and those of the TOML files `extra`, checked one by one and against each other.
+
+    RuleError names the file, the rule, what is wrong and what to do. A rule of `extra` must have an id of its own;
+    where it holds, it wins over all shipped ones.
     """
-    sources = [
-        (entry.name, entry.read_text(encoding="utf-8"))
-        for entry in files(__package__).joinpath("rules").iterdir()
-        if entry.name.endswith(".toml")
-    ]
+    rules = list(_shipped())
     for path in extra:
         try:
-            sources.append((str(path), path.read_text(encoding="utf-8")))
+            text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise RuleError(str(path), "-", f"cannot be read: {error}", "name a readable UTF-8 file") from None
-    rules = [rule for name, text in sources for rule in parse(text, name)]
+        rules += parse(text, str(path), own=True)
     check_unique(rules)
-    return Classifier(rules)
+    return rules
+
+
+@cache
+def _shipped() -> tuple[Rule, ...]:
+    folder = files(__package__).joinpath("rules")
+    entries = sorted((entry for entry in folder.iterdir() if entry.name.endswith(".toml")), key=lambda e: e.name)
+    return tuple(rule for entry in entries for rule in parse(entry.read_text(encoding="utf-8"), entry.name))

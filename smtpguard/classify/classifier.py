@@ -8,16 +8,16 @@ there is anything to extract. It never raises, whatever a server wrote.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, NamedTuple
 
 from smtpguard.classify import extract
 from smtpguard.classify.categories import BY_NAME, Category, group_of, guide, places
+from smtpguard.classify.phrases import Phrasebook, Read
 from smtpguard.classify.providers import OTHER, provider_in, provider_of
-from smtpguard.classify.index import Index, keys
-from smtpguard.classify.regex import Regex, compiled, finder, measuring, plain
+from smtpguard.classify.regex import compiled, finder, measuring, plain
 from smtpguard.classify.rules import Rank, Rule
 from smtpguard.mail.reply import EnhancedCode, Reply, Verb
 
@@ -25,7 +25,7 @@ MAX_TEXT: Final = 4096
 """Octets of a reply that are looked at (categories: the bar)."""
 
 # by what a rule says at its most specific: (provider, text) of Rank; a rule may state its own
-_CONFIDENCE: Final = {(1, 2): 0.97, (0, 2): 0.9, (1, 1): 0.7, (0, 1): 0.6, (1, 0): 0.8, (0, 0): 0.4}
+_CONFIDENCE: Final = {(1, 3): 0.97, (1, 2): 0.95, (0, 3): 0.93, (0, 2): 0.88, (1, 1): 0.7, (0, 1): 0.6, (1, 0): 0.8, (0, 0): 0.4}
 _CODE_ONLY = 0.25
 _DOUBT = 0.8
 """What is left of the confidence when words of another category stand in the same text."""
@@ -37,7 +37,10 @@ class Classification:
 
     `category` is of the closed set; `confidence` 0 to 1; `rule` the id of the rule ("" none matched) and `matched` the
     text that it matched. `permanence` is what is true in fact, whatever class the code has. `alternatives` are other
-    categories that equally specific rules saw, likeliest first. `retry_after` is in seconds, where the text gives it.
+    categories that equally specific rules saw, likeliest first. What the text itself says, "" where it does not:
+    `retry_after` in seconds (None), `blocklist` and the page for `delisting`, the `ip` and the sender's `domain` it is
+    about, a `limit` with its unit, `auth_results` ("SPF fail, DKIM pass"), the `provider_code` ("TSS04", "S3150",
+    "p=DmarcPolicy") and the first `url`.
     """
 
     category: str
@@ -55,6 +58,12 @@ class Classification:
     blocklist: str = ""
     delisting: str = ""
     reference: str = ""
+    ip: str = ""
+    domain: str = ""
+    limit: str = ""
+    auth_results: str = ""
+    provider_code: str = ""
+    url: str = ""
 
     @property
     def group(self) -> str:
@@ -63,10 +72,11 @@ class Classification:
 
 
 class Hit(NamedTuple):
-    """A rule that holds for a reply: what its pattern matched, and how many characters of that were no gap."""
+    """A rule that holds for a reply: how many characters of it the rule says, where, and what that is (the winner)."""
 
     rule: Rule
     said: int = 0
+    span: tuple[int, int] = (0, 0)
     matched: str = ""
 
     @property
@@ -76,7 +86,7 @@ class Hit(NamedTuple):
 
 
 class Pattern:
-    """One pattern of a rule: `find` says where it is in a text, `hit` also how much of that it said itself."""
+    """One pattern of a rule: `find` says where it is in a text, `said` how many characters of that are no gap."""
 
     __slots__ = ("_measure", "find", "rule", "text")
 
@@ -84,17 +94,24 @@ class Pattern:
         self.rule = rule
         self.text = text
         self.find = finder(text)
-        self._measure: Regex | None = None  # few are ever contested
+        self._measure = compiled(measuring(text))
 
-    def hit(self, lower: bytes, shown: bytes, span: tuple[int, int], *, contested: bool) -> Hit:
-        """The match at `span` of `lower`, as `shown` writes it; its weight to the character only if it is contested."""
-        start, end = span
-        said = end - start
-        if contested:
-            self._measure = self._measure or compiled(measuring(self.text))
-            if (found := self._measure.search(lower)) is not None:
-                said -= sum(len(gap) for gap in found.groups() if gap)
-        return Hit(self.rule, said, shown[start:end].decode("utf-8", "replace"))
+    def said(self, lower: bytes) -> int:
+        """How much of its match in `lower` it says itself."""
+        found = self._measure.search(lower)
+        if found is None:  # cannot be: the same pattern was found; but nothing here may raise
+            return 0
+        start, end = found.span()
+        return end - start - sum(len(gap) for gap in found.groups() if gap)
+
+
+class _Tier(NamedTuple):
+    """Rules of one weight down to their text (`Rule.tier`): their phrases as bits, their patterns, if any have none."""
+
+    weight: int
+    says: int
+    patterns: list[Pattern]
+    bare: bool
 
 
 class _Reading(NamedTuple):
@@ -115,12 +132,28 @@ class Classifier:
         self._words: Final = {rule.id: _Words.of(rule) for rule in self.rules}
         self._bare: defaultdict[tuple[object, ...], list[Rule]] = defaultdict(list)
         self.patterns: Final = [Pattern(rule, pattern) for rule in self.rules for pattern in rule.patterns]
-        self.index: Final = Index([pattern.text for pattern in self.patterns])
-        self._unless: Final = {rule.id: [finder(text) for text in rule.unless] for rule in self.rules if rule.unless}
+        said = [(rule, phrase) for rule in self.rules for phrase in rule.phrases]
+        unsaid = [(rule, phrase) for rule in self.rules for phrase in rule.unless]
+        self._owners: Final = [rule for rule, _ in (*said, *unsaid)]
+        self._book: Final = Phrasebook([phrase for _, phrase in (*said, *unsaid)])
+        self._bars: Final[dict[str, int]] = {}  # of a rule: the bits of its `unless`
+        for number, (rule, _) in enumerate(unsaid, len(said)):
+            self._bars[rule.id] = self._bars.get(rule.id, 0) | 1 << number
         for rule in self.rules:
-            if not rule.patterns:
+            if not rule.patterns and not rule.phrases:
                 for key in rule.enhanced or sorted(rule.codes) or ("",):
                     self._bare[key if isinstance(key, tuple) else (key,)].append(rule)
+        self._tiers: Final = [
+            _Tier(
+                weight,
+                sum(1 << number for number, (rule, _) in enumerate(said) if rule.tier == weight),
+                [pattern for pattern in self.patterns if pattern.rule.tier == weight],
+                any(rule.tier == weight and not rule.patterns and not rule.phrases for rule in self.rules),
+            )
+            for weight in sorted({rule.tier for rule in self.rules}, reverse=True)
+        ]
+        # where nobody knows who answered, rules of a provider do not hold
+        self._anybody_s: Final = [tier for tier in self._tiers if not tier.weight // 10 % 10]
 
     def match(self, reply: Reply, host: str = "", *, verb_known: bool = True) -> Classification:
         """What `reply`, a 4xx or 5xx of the host or provider `host`, is about.
@@ -132,18 +165,19 @@ class Classifier:
             return _explained(_NO_RULE, reading, None, (), 0.0)
         best = reading.hits[0]
         category = best.rule.category
-        others = dict.fromkeys(
-            hit.rule.category
-            for hit in reading.hits
-            if hit.rule.rank.tier == best.rule.rank.tier and hit.rule.category != category
-        )
+        others: dict[str, None] = {}
+        for hit in reading.hits:  # heaviest first
+            if hit.rule.tier != best.rule.tier:
+                break
+            if hit.rule.category != category:
+                others[hit.rule.category] = None
         return _explained(
             self._words[best.rule.id], reading, best, tuple(others), _confidence(best, doubt=bool(others))
         )
 
     def hits(self, reply: Reply, host: str = "", verb: Verb | None = None) -> list[Hit]:
         """All rules that hold, the winner first; `verb` None: not known."""
-        return self._read(reply, host, verb).hits
+        return self._read(reply, host, verb, whole=True).hits
 
     def prove(self, rules: Sequence[Rule] | None = None) -> list[str]:
         """What is wrong with the examples of `rules` (all): an example that another rule wins, or that is a draw."""
@@ -161,7 +195,8 @@ class Classifier:
                 ]
         return faults
 
-    def _read(self, reply: Reply, host: str, verb: Verb | None) -> _Reading:
+    def _read(self, reply: Reply, host: str, verb: Verb | None, *, whole: bool = False) -> _Reading:
+        """The hits of the weightiest tier that has any, heaviest first; `whole`: those of all tiers."""
         folded = _fold(reply)
         simple = plain(folded)
         text, lower = _octets(folded), _octets(simple)
@@ -170,27 +205,46 @@ class Classifier:
         provider = provider_of(host) if host else OTHER
         if provider == OTHER:
             provider = provider_in(lower)
-        held: list[tuple[Rule, Pattern | None, tuple[int, int]]] = []
-        for number in self.index.candidates(keys(simple)):
-            pattern = self.patterns[number]
-            rule = pattern.rule
-            if rule.holds(provider, verb, code, enhanced) and (span := pattern.find(lower))[0] >= 0:
-                if rule.unless and any(find(lower)[0] >= 0 for find in self._unless[rule.id]):
-                    continue
-                held.append((rule, pattern, span))
-        held += self._bare_for(provider, verb, code, enhanced)
-        return _Reading(text, provider, _weighed(held, text, lower))
+        read = self._book.read(simple)
+        there = read.candidates
+        hits: list[Hit] = []
+        for tier in self._tiers if provider != OTHER else self._anybody_s:
+            held: list[Hit] = []
+            bars = 0
+            if there & tier.says:
+                for number, said, start, end in self._book.find(read, tier.says):
+                    rule = self._owners[number]
+                    if rule.is_free or rule.holds(provider, verb, code, enhanced):
+                        held.append(Hit(rule, said, (start, end)))
+                        bars |= self._bars.get(rule.id, 0)
+            for pattern in tier.patterns:
+                rule = pattern.rule
+                if rule.holds(provider, verb, code, enhanced) and (span := pattern.find(lower))[0] >= 0:
+                    held.append(Hit(rule, pattern.said(lower), span, lower[slice(*span)].decode("utf-8", "replace")))
+                    bars |= self._bars.get(rule.id, 0)
+            if tier.bare:
+                held += [Hit(rule) for rule in self._bare_for(provider, verb, code, enhanced) if rule.tier == tier.weight]
+            if held:
+                if bars & there:
+                    barred = {self._owners[one.number].id for one in self._book.find(read, bars)}
+                    held = [hit for hit in held if hit.rule.id not in barred]
+                hits += _weighed(held) if len(held) > 1 else held
+                if hits and not whole:
+                    break
+        if hits and hits[0].said and not hits[0].matched:
+            hits[0] = hits[0]._replace(matched=_matched(hits[0], read, folded))
+        return _Reading(text, provider, hits)
 
     def _bare_rules(
         self, provider: str, verb: Verb | None, code: int, enhanced: EnhancedCode | None
-    ) -> tuple[tuple[Rule, None, tuple[int, int]], ...]:
+    ) -> tuple[Rule, ...]:
         """Rules without text that hold, once each."""
         keys: list[tuple[object, ...]] = [(code,), (code // 100,), ("",)]
         if enhanced is not None:
             klass, subject, detail = enhanced
             keys += [(k, s, d) for k in (klass, None) for s in (subject, None) for d in (detail, None)]
         found = {rule.id: rule for key in keys for rule in self._bare.get(key, ())}
-        return tuple((rule, None, (0, 0)) for rule in found.values() if rule.holds(provider, verb, code, enhanced))
+        return tuple(rule for rule in found.values() if rule.holds(provider, verb, code, enhanced))
 
 
 def _fold(reply: Reply) -> str:
@@ -208,36 +262,35 @@ def _octets(text: str) -> bytes:
     return text.encode("utf-8", "replace")[:MAX_TEXT]
 
 
-def _weighed(held: Sequence[tuple[Rule, Pattern | None, tuple[int, int]]], text: bytes, lower: bytes) -> list[Hit]:
-    """The hits, heaviest first. What a pattern said is measured only where that decides."""
-    if not held:
-        return []
-    top = max(rule.rank for rule, _, _ in held)
-    contested = len({rule.id for rule, _, _ in held if rule.rank == top}) > 1
-    # as it was written, unless the plain form takes other room ("\u0130" and accents do)
-    shown = text if len(text) == len(lower) else lower
-    winners: dict[str, Hit] = {}
-    others: list[Hit] = []
-    for rule, pattern, span in held:
-        if rule.rank != top:
-            others.append(Hit(rule))
-        elif contested or rule.id not in winners:
-            hit = pattern.hit(lower, shown, span, contested=contested) if pattern is not None else Hit(rule)
-            known = winners.get(rule.id)
-            if known is None or hit.said > known.said:
-                winners[rule.id] = hit
-    hits = list(winners.values())
-    if contested:
-        # of rules that say as much, the one that says fewer things; the id last, so that no order of files matters
-        hits.sort(key=lambda hit: (hit.said, -len(hit.rule.patterns), hit.rule.id), reverse=True)
-    if len(others) > 1:
-        others.sort(key=lambda hit: (hit.rule.rank, hit.rule.id), reverse=True)
-    return hits + others
+def _matched(hit: Hit, read: Read, written: str) -> str:
+    """The words of a phrase as they were written, or in plain form where making the text plain joined or parted some."""
+    start, end = hit.span
+    shown = written.split()
+    if len(shown) != len(read.written):
+        shown = read.written
+    return " ".join(shown[read.tokens[start] : read.tokens[end - 1] + 1])
+
+
+def _weighed(held: Iterable[Hit]) -> list[Hit]:
+    """The hits, one a rule, heaviest first."""
+    best: dict[str, Hit] = {}
+    for hit in held:
+        known = best.get(hit.rule.id)
+        if known is None or hit.said > known.said:
+            best[hit.rule.id] = hit
+    return sorted(best.values(), key=_heaviness, reverse=True)
+
+
+def _heaviness(hit: Hit) -> tuple[int, int, str]:
+    # the id last, so that no order of files matters
+    return hit.rule.order, hit.said, hit.rule.id
 
 
 def _confidence(best: Hit, *, doubt: bool) -> float:
     rule = best.rule
-    sure = rule.confidence or (_CODE_ONLY if not rule.patterns and not rule.enhanced else _CONFIDENCE[rule.rank.tier])
+    sure = rule.confidence or (
+        _CODE_ONLY if not rule.patterns and not rule.phrases and not rule.enhanced else _CONFIDENCE[rule.rank.provider, rule.rank.text]
+    )
     return round(sure * _DOUBT if doubt else sure, 2)
 
 
@@ -249,8 +302,10 @@ class _Words(NamedTuple):
     fix: str
     scope: str
     reference: str
-    looked_up: tuple[str, ...]
-    is_listing: bool
+    bare_cause: str  # with nothing to fill in
+    bare_fix: str
+    has_places: bool
+    looked_up: tuple[tuple[str, Callable[[bytes], str]], ...]
 
     @classmethod
     def of(cls, rule: Rule | None) -> _Words:
@@ -264,12 +319,25 @@ class _Words(NamedTuple):
             fix=fix,
             scope=(rule.scope if rule else "") or category.scope,
             reference=rule.reference if rule else "",
-            looked_up=tuple(sorted({*places(cause), *places(fix)} & _LOOKED_UP.keys())),
-            is_listing=category.name in ("reputation.ip_listed", "reputation.domain_listed"),
+            bare_cause=guide(cause, {}),
+            bare_fix=guide(fix, {}),
+            has_places=bool(places(cause) or places(fix)),
+            looked_up=tuple(
+                (name, find)
+                for name, (find, where) in _LOOKED_UP.items()
+                if category.name in where or category.group in where
+            ),
         )
 
 
-_LOOKED_UP: Final = {"ip": extract.sending_ip, "domain": extract.sender_domain, "limit": extract.limit}
+# what a text is asked for, and in which categories or groups that makes sense
+_LOOKED_UP: Final[Mapping[str, tuple[Callable[[bytes], str], frozenset[str]]]] = {
+    "ip": (extract.sending_ip, frozenset({"identity", "auth", "reputation", "rate.limited", "content.spam"})),
+    "domain": (extract.sender_domain, frozenset({"auth", "sender.invalid", "reputation.domain_listed"})),
+    "limit": (extract.limit, frozenset({"message.too_large", "rate.limited", "rate.too_many_recipients"})),
+    "auth_results": (extract.auth_results, frozenset({"auth"})),
+}
+_LISTINGS: Final = frozenset({"reputation.ip_listed", "reputation.domain_listed", "reputation.poor"})
 
 
 def _explained(
@@ -277,14 +345,15 @@ def _explained(
 ) -> Classification:
     """The classification with its words filled in from the text."""
     category, text = words.category, reading.text
+    given = {name: find(text) for name, find in words.looked_up}
     retry = extract.retry_after(text) if category.permanence == "transient" else None
-    listed, delisting = extract.blocklist(text) if words.is_listing else ("", "")
-    given = {"list": listed, "delisting": delisting, "retry": extract.spoken(retry) if retry else ""}
-    for place in words.looked_up:
-        given[place] = _LOOKED_UP[place](text)
-    cause = guide(words.cause, given)
-    if category.group == "auth" and (results := extract.auth_results(text)):
-        cause = f"{cause} ({results})"
+    listed, delisting = extract.blocklist(text) if category.name in _LISTINGS else ("", "")
+    url = extract.url(text) if b"http" in text or b"www." in text else ""
+    cause, fix = words.bare_cause, words.bare_fix
+    if words.has_places:
+        given |= {"list": listed, "delisting": delisting, "retry": extract.spoken(retry) if retry else ""}
+        cause, fix = guide(words.cause, given), guide(words.fix, given)
+    results = given.get("auth_results", "")
     return Classification(
         category=category.name,
         confidence=confidence,
@@ -294,13 +363,19 @@ def _explained(
         permanence=category.permanence,
         responsible=category.responsible,
         scope=words.scope,
-        cause=cause,
-        fix=guide(words.fix, given),
+        cause=f"{cause} ({results})" if results else cause,
+        fix=fix,
         alternatives=alternatives,
         retry_after=retry,
         blocklist=listed,
         delisting=delisting,
-        reference=words.reference or (extract.url(text) if b"http" in text else ""),
+        reference=words.reference or url,
+        ip=given.get("ip", ""),
+        domain=given.get("domain", ""),
+        limit=given.get("limit", ""),
+        auth_results=results,
+        provider_code=extract.provider_code(text),
+        url=url,
     )
 
 

@@ -101,7 +101,11 @@ def worded(pattern: str) -> str:
             out.append(r"\b")
         out.append(token)
         # a gap: any text, repeated
-        gap_ends = token == GAP or (token == "|" and depth == 0) or (at > 0 and token[0] in "*+{" and (tokens[at - 1] in (".", r"\S") or tokens[at - 1].startswith("[^")))
+        gap_ends = (
+            token == GAP
+            or (token == "|" and depth == 0)
+            or (at > 0 and token[0] in "*+{" and (tokens[at - 1] in (".", r"\S") or tokens[at - 1].startswith("[^")))
+        )
     return "".join(out)
 
 

@@ -72,7 +72,12 @@ def finder(pattern: str) -> Find:
 
 def lowered(pattern: str) -> str:
     r"""The pattern for text that went through `plain`: all but its escapes (`\S`, `\pL`) made so."""
-    return re.sub(r"\\[pP]\{?\w+\}?|\\.|[^\\]+", lambda item: item[0] if item[0][0] == "\\" else plain(item[0]), pattern, flags=re.S)
+    return re.sub(
+        r"\\[pP]\{?\w+\}?|\\.|[^\\]+",
+        lambda item: item[0] if item[0][0] == "\\" else plain(item[0]),
+        pattern,
+        flags=re.S,
+    )
 
 
 def plain(text: str) -> str:
@@ -122,17 +127,8 @@ def uncaptured(pattern: str) -> str:
     return _rewritten(pattern, "{}")
 
 
-GAP: Final = "\ue000"
-"""In a pattern: any words of one sentence, or none. Rules write it ` ... `, with a space at each side."""
-
-# A sentence goes on behind a full stop that no space follows ("192.0.2.1", "example.com")
-_GAP_AS_RE2: Final = r"\b(?:[^.;!?]|[.!?][^ ])*\b"
-
-
 def _rewritten(pattern: str, gap: str) -> str:
     def rewrite(item: re.Match[str]) -> str:
-        if item[0] == GAP:
-            return gap.format(_GAP_AS_RE2)
         if item["gap"] is not None:
             return gap.format(item[0])
         return "(?:" if item["open"] is not None else item[0]

@@ -7,8 +7,10 @@
     verb = ["MAIL", "DOT"]
     code = [550, "4xx"]
     enhanced = ["5.7.27", "x.7.27", "5.7.606-649"]   # x: any
+    says = ["SPF ... (fail*|not pass*)"]  # phrases.py: what is said, in any words
     patterns = ['SPF .* did not pass']  # or pattern = '...': RE2, any case, searched in the text after the codes
-    unless = ['\bsender\b']             # the rule does not hold where one of these is found
+    unless = ["sender"]                 # the rule does not hold where one of these phrases is found
+    telling = true                    # these words name the cause itself: they beat others in the same text
     vague = true                      # these words say that, not why: any plain text beats them
     examples = ["550 5.7.27 ...", {reply = "...", host = "mx.example", verb = "MAIL"}]
     reference = "..."                 # the rest is optional; what is absent comes from the category
@@ -17,14 +19,16 @@
     scope = "sender"
     confidence = 0.9
 
-The most specific rule wins, in this order: provider, text (plain before vague), enhanced code, code, verb, and then how
-many characters its pattern itself found, without gaps such as `.*`; at last the rule with fewer patterns. The order of
-rules and files means nothing. All mistakes are RuleError: where, what, and what to do.
+An operator's own rule wins over ours; then the most specific, in this order: provider, text (plain before vague),
+enhanced code, code, verb, and then how many characters its pattern itself found, without gaps such as `.*`; at last the
+rule with fewer patterns. The order of rules and files means nothing. All mistakes are RuleError: where,
+what, and what to do.
 """
 
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -33,9 +37,9 @@ from typing import Any, Final, NamedTuple
 
 from smtpguard.classify import words
 from smtpguard.classify.categories import BY_NAME, SCOPES, places
-from smtpguard.classify.index import worded
+from smtpguard.classify.phrases import GAP, PhraseError, beside, readings
 from smtpguard.classify.providers import PROVIDERS
-from smtpguard.classify.regex import PatternError, finder, lowered
+from smtpguard.classify.regex import PatternError, finder, lowered, plain
 from smtpguard.mail.reply import EnhancedCode, Reply, ReplyError, Verb
 
 
@@ -44,21 +48,18 @@ class RuleError(ValueError):
 
     def __init__(self, file: str, rule: str, problem: str, remedy: str) -> None:
         super().__init__(f"{file}: {rule}: {problem}; {remedy}")
+        self.file, self.rule, self.problem, self.remedy = file, rule, problem, remedy
 
 
 class Rank(NamedTuple):
-    """How specific a rule is; the greater wins. `text` is 2 for plain words, 1 for vague ones."""
+    """How specific a rule is; the greater wins. `own` is 1 for an operator's, `text` 3 for telling words, 1 for vague."""
 
+    own: int
     provider: int
     text: int
     enhanced: int
     code: int
     verb: int
-
-    @property
-    def tier(self) -> tuple[int, int]:
-        """What must be equal for another category to count as an alternative."""
-        return self.provider, self.text
 
 
 EnhancedMask = tuple[int | None, int | None, int | None]
@@ -85,25 +86,39 @@ class Rule:
     codes: frozenset[int] = frozenset()
     enhanced: tuple[EnhancedMask, ...] = ()
     patterns: tuple[str, ...] = ()
+    phrases: tuple[str, ...] = ()
     unless: tuple[str, ...] = ()
     vague: bool = False
+    telling: bool = False
     examples: tuple[Example, ...] = ()
     reference: str = ""
     cause: str = ""
     fix: str = ""
     scope: str = ""
     confidence: float = 0.0
+    is_own: bool = False
     rank: Rank = field(init=False)
+    order: int = field(init=False)
+    """The rank as one number."""
+    is_free: bool = field(init=False)
+    """Whether it has no conditions but its text."""
+    tier: int = field(init=False)
+    """What must be equal for another category to count as an alternative: the rank down to its text."""
 
     def __post_init__(self) -> None:
         rank = Rank(
+            own=int(self.is_own),
             provider=int(bool(self.providers)),
-            text=(1 if self.vague else 2) if self.patterns else 0,
+            text=(1 if self.vague else 3 if self.telling else 2) if self.patterns or self.phrases else 0,
             enhanced=max((sum(part is not None for part in mask) for mask in self.enhanced), default=0),
             code=2 if any(code > 99 for code in self.codes) else int(bool(self.codes)),
             verb=int(bool(self.verbs)),
         )
         object.__setattr__(self, "rank", rank)  # the class is frozen
+        order = functools.reduce(lambda whole, part: whole * 10 + part, rank)
+        object.__setattr__(self, "order", order)
+        object.__setattr__(self, "tier", order // 1000)
+        object.__setattr__(self, "is_free", not (self.providers or self.verbs or self.codes or self.enhanced))
 
     def holds(self, provider: str, verb: Verb | None, code: int, enhanced: EnhancedCode | None) -> bool:
         """Whether all conditions but the text hold."""
@@ -124,8 +139,8 @@ def _covers(mask: EnhancedMask, code: EnhancedCode) -> bool:
     )
 
 
-def parse(text: str, file: str) -> list[Rule]:
-    """The rules of one TOML file; `file` is for messages. RuleError at the first mistake."""
+def parse(text: str, file: str, *, own: bool = False) -> list[Rule]:
+    """The rules of one TOML file; `file` is for messages. `own`: an operator's. RuleError at the first mistake."""
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -135,7 +150,7 @@ def parse(text: str, file: str) -> list[Rule]:
     tables = document.get("rule", [])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise RuleError(file, "-", "'rule' is not a list of tables", "write [[rule]] above each rule")
-    return [_rule(table, file, number) for number, table in enumerate(tables, 1)]
+    return [_rule(table, file, number, own=own) for number, table in enumerate(tables, 1)]
 
 
 def check_unique(rules: Iterable[Rule]) -> None:
@@ -161,8 +176,10 @@ _KEYS: Final[Mapping[str, tuple[type, ...]]] = {
     "enhanced": (str, list),
     "pattern": (str,),
     "patterns": (list,),
+    "says": (str, list),
     "unless": (str, list),
     "vague": (bool,),
+    "telling": (bool,),
     "examples": (list,),
     "reference": (str,),
     "cause": (str,),
@@ -176,16 +193,16 @@ class _BadError(Exception):
     """What is wrong with a value, and the remedy."""
 
 
-def _rule(table: Mapping[str, Any], file: str, number: int) -> Rule:
+def _rule(table: Mapping[str, Any], file: str, number: int, *, own: bool) -> Rule:
     name = table.get("id")
     label = name if isinstance(name, str) and name else f"rule number {number}"
     try:
-        return _build(table, file)
+        return _build(table, file, own=own)
     except _BadError as bad:
         raise RuleError(file, label, *bad.args) from None
 
 
-def _build(table: Mapping[str, Any], file: str) -> Rule:
+def _build(table: Mapping[str, Any], file: str, *, own: bool) -> Rule:
     for key, value in table.items():
         if key not in _KEYS:
             raise _BadError(f"unknown key {key!r}", _did_you_mean(key, _KEYS))
@@ -199,7 +216,7 @@ def _build(table: Mapping[str, Any], file: str) -> Rule:
         raise _BadError(f"id {table['id']!r}", "use lower-case letters, digits, dots, dashes and underscores")
     if "pattern" in table and "patterns" in table:
         raise _BadError("both pattern and patterns", "use one of them")
-    if not table.keys() & {"provider", "verb", "code", "enhanced", "pattern", "patterns"}:
+    if not table.keys() & {"provider", "verb", "code", "enhanced", "pattern", "patterns", "says"}:
         raise _BadError("no condition", "give a pattern, an enhanced code, a code, a verb or a provider")
     patterns = tuple(map(_pattern, _listed(table, "patterns") or _listed(table, "pattern")))
     return Rule(
@@ -211,14 +228,17 @@ def _build(table: Mapping[str, Any], file: str) -> Rule:
         codes=frozenset(map(_code, _listed(table, "code"))),
         enhanced=tuple(mask for word in _listed(table, "enhanced") for mask in _masks(word)),
         patterns=patterns,
-        unless=tuple(map(_pattern, _listed(table, "unless"))),
+        phrases=tuple(p for word in _listed(table, "says") for p in _phrases(word)),
+        unless=tuple(p for word in  _listed(table, "unless") for p in _phrases(word)),
         vague=table.get("vague", False),
+        telling=table.get("telling", False),
         examples=tuple(map(_example, table["examples"])),
         reference=table.get("reference", ""),
         cause=_sentence(table, "cause"),
         fix=_sentence(table, "fix"),
         scope=_one_of("scope", table["scope"], SCOPES) if "scope" in table else "",
         confidence=_confidence(table),
+        is_own=own,
     )
 
 
@@ -292,14 +312,28 @@ def _confidence(table: Mapping[str, Any]) -> float:
 def _pattern(pattern: Any) -> str:
     if not isinstance(pattern, str) or not pattern:
         raise _BadError(f"pattern {pattern!r}", "a pattern is a string that is not empty")
-    try:
-        whole = worded(lowered(words.expanded(pattern)))
-    except words.UnknownError as error:
-        raise _BadError(f"pattern {pattern!r}: no words {{{error}}}", _did_you_mean(str(error), words.FAMILIES)) from None
+    whole = lowered(pattern)
     try:
         found = finder(whole)(b"")
     except PatternError as error:
         raise _BadError(f"pattern {pattern!r}: {error}", "RE2 knows no look-around and no back-references") from None
     if found != (-1, -1):
         raise _BadError(f"pattern {pattern!r} matches everything", "let it need some words")
+    return whole
+
+
+def _phrases(phrase: Any) -> list[str]:
+    """The phrase, or the phrases that stand side by side in it with a bar between."""
+    if not isinstance(phrase, str) or not phrase:
+        raise _BadError(f"phrase {phrase!r}", "a phrase is a string that is not empty")
+    whole = beside(plain(phrase))
+    try:
+        for one in whole:
+            for part in one.split(GAP):
+                readings(part)
+    except words.UnknownError as error:
+        remedy = _did_you_mean(str(error), words.FAMILIES)
+        raise _BadError(f"phrase {phrase!r}: no words {{{error}}}", remedy) from None
+    except PhraseError as error:
+        raise _BadError(f"phrase {phrase!r}: {error}", "write words, (a|b), x?, word*, {family}, and ... between") from None
     return whole

@@ -2,7 +2,8 @@
 
 Exit codes: 0 fine (warnings too), 1 found a problem, 2 could not do it (usage, unreadable file, bad configuration),
 75 temporary. `--help` must be instant: this file imports typer and nothing heavy; a command imports what it needs.
-The options that all commands have: options.py. The commands of the first hour (init, check, ...): first_hour.py.
+The options that all commands have: options.py. The commands of the first hour (init, check, ...): first_hour.py;
+of reading what servers said (explain, rules, ingest): reading.py.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Annotated
 import typer
 
 from smtpguard import __version__
-from smtpguard.cli import first_hour
+from smtpguard.cli import first_hour, reading
 from smtpguard.cli.options import (
     EXIT_USAGE,
     Common,
@@ -27,7 +28,6 @@ from smtpguard.cli.options import (
     Verbose,
     common_options,
 )
-from smtpguard.mail.reply import Verb
 
 __all__ = ["Common", "app", "main"]
 
@@ -110,56 +110,10 @@ def serve(
     raise typer.Exit(run(loaded, sandbox=sandbox, maildir=maildir))
 
 
-@app.command()
-def explain(
-    context: typer.Context,
-    text: Annotated[list[str] | None, typer.Argument(metavar="TEXT|-", hidden=True)] = None,
-    jsonl: Annotated[
-        Path | None,
-        typer.Option(
-            "--jsonl",
-            metavar="FILE|-",
-            help='Many: one reply a line, plain or {"reply","next_hop","verb"}; one JSON answer a line, in order.',
-        ),
-    ] = None,
-    host: Annotated[str, typer.Option("--host", metavar="NAME", help="Who said it, as mx.example.net.")] = "",
-    verb: Annotated[
-        Verb | None,
-        typer.Option(
-            "--verb",
-            case_sensitive=False,
-            metavar="VERB",
-            help=f"What it answered: {', '.join(Verb)} (the message).",
-        ),
-    ] = None,
-    as_json: Json = False,
-    no_color: NoColor = False,
-) -> None:
-    """Say what a refusal means: cause, who can act, what to do.
-
-    TEXT is a reply as a log or a bounce shows it; - reads it from stdin.
-
-    smtpguard explain 550 5.7.26 Unauthenticated email is not accepted
-    """
-    common = common_options(context, None, as_json, no_color, 0, 0)
-    if (not text) == (jsonl is None):
-        raise typer.BadParameter("give a reply, - or --jsonl FILE: one of them")
-    from smtpguard.cli.explain import run
-
-    raise typer.Exit(
-        run(
-            " ".join(text) if text else None,
-            jsonl,
-            host=host,
-            verb=verb.value if verb else None,
-            as_json=common.as_json,
-            color=common.color(sys.stdout, os.environ),
-        )
-    )
-
-
 # --- the commands of other files -------------------------------------------------------------------------------
 
+app.add_typer(reading.app)
+app.add_typer(reading.rules_app, name="rules")
 app.add_typer(first_hour.app)
 app.add_typer(first_hour.config_app, name="config")
 

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from smtpguard.cli.plan import Command, shell
+from smtpguard.cli.plan import Command
 from smtpguard.cli.postfix import Postfix, PostfixError
 
 FOLDER: Final = "smtpguard-undo"
@@ -32,8 +32,11 @@ class NotApplied(Exception):
     """Postfix's files are what they were; the text says why."""
 
 
-def apply(postfix: Postfix, commands: Sequence[Command], back: Sequence[Command]) -> bool:
-    """Run the commands; whether Postfix was running and took them over. NotApplied: all is as it was before."""
+def apply(postfix: Postfix, commands: Sequence[Command], way_back: str) -> bool:
+    """Run the commands; whether Postfix was running and took them over. `way_back` is kept, for who undoes by hand.
+
+    NotApplied: all is as it was before.
+    """
     folder = postfix.directory / FOLDER
     for name in FILES:
         if (postfix.directory / name).is_symlink():
@@ -42,7 +45,7 @@ def apply(postfix: Postfix, commands: Sequence[Command], back: Sequence[Command]
         postfix.run("postfix", "check")
     except PostfixError as error:
         raise NotApplied(f"Postfix was not in order before: {error}") from None
-    _keep(postfix.directory, folder, back)
+    _keep(postfix.directory, folder, way_back)
     try:
         for command in commands:
             postfix.run(*command)
@@ -78,7 +81,7 @@ def undo(postfix: Postfix, *, force: bool) -> bool:
     return _give_back(postfix, folder)
 
 
-def _keep(directory: Path, folder: Path, back: Sequence[Command]) -> None:
+def _keep(directory: Path, folder: Path, way_back: str) -> None:
     try:
         folder.mkdir(mode=0o700)
     except FileExistsError:
@@ -88,8 +91,7 @@ def _keep(directory: Path, folder: Path, back: Sequence[Command]) -> None:
     try:
         for name in FILES:
             _copy(directory / name, folder / name)
-        lines = [*map(shell, back), "postfix reload && postqueue -f"]
-        (folder / _WAY_BACK).write_text("\n".join(lines) + "\n")
+        (folder / _WAY_BACK).write_text(way_back)
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise NotApplied(f"{folder} cannot be filled: {error.strerror}") from None

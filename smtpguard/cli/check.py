@@ -16,9 +16,9 @@ from smtpguard.cli import machine
 from smtpguard.cli.finding import Finding, exit_code, line
 from smtpguard.cli.probe import probe
 from smtpguard.config import ConfigError, Settings, load
+from smtpguard.edge.host import own_name, spool_dir
 from smtpguard.mail.address import SyntaxRefused, parse_rcpt
 from smtpguard.mail.session import Recipient
-from smtpguard.service import _own_name, _spool_dir
 
 
 def run(
@@ -74,10 +74,10 @@ def _findings(
     for warning in loaded.warnings:
         yield Finding("config", "warn", str(warning))
     settings = loaded.settings
-    hostname = settings.relay.hostname or _own_name()
+    hostname = settings.relay.hostname or own_name()
     yield from machine.ports(settings)
     yield from machine.names(hostname, is_set=bool(settings.relay.hostname), offline=offline)
-    yield from machine.spool(_spool_dir(settings), settings)
+    yield from machine.spool(spool_dir(settings.relay.spool_dir), settings)
     yield from machine.descriptors(settings)
     yield from machine.clock()
     if offline:

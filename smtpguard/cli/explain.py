@@ -1,11 +1,12 @@
-"""`smtpguard explain`: what a refusal means, for a person or, line by line, for a program.
+"""`smtpguard explain`: what a refusal means, for a person or for a program; one reply, or a mail log of millions.
 
-One reply gives a panel on a terminal, plain text in a pipe, an object with --json. `--jsonl` reads one reply a line
-(plain text, or {"reply", "next_hop", "verb"}) and writes one JSON object a line, in order; a line that cannot be read
-gives {"error", "category": "unknown"} in its place. Exit codes: 0, or 2 for input that is not there (contract 3).
+One refusal gives a panel on a terminal, plain text in a pipe, an object with --json. Many are summed up (tally.py,
+summary.py). `--jsonl` reads one reply a line (plain text, or {"reply", "next_hop", "verb"}) and writes one JSON object
+a line, in order; a line that cannot be read gives {"error", "category": "unknown"} in its place. Exit codes: 0; 1 for
+an id that is not in the files; 2 for input that is not there or tells of no refusal (contract 3).
 
-A reply may stand as a server sent it, or in a line of a log or a DSN ("host mx.example.com[192.0.2.1] said: 550 ... (in
-reply to RCPT TO command)"), whence host and verb are taken too. Text without a code is read as a 5xx, and that is said.
+A reply may stand as a server sent it, or in the words of a log or a DSN (classify/notice/said.py). Text without a code
+is read as a 5xx, and that is said.
 """
 
 from __future__ import annotations
@@ -13,127 +14,231 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from time import perf_counter_ns
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
-from smtpguard.mail.reply import Reply, ReplyError, Verb, clean, parse_enhanced
+from smtpguard.classify.notice import Notice, Said, said, verb_of
+from smtpguard.cli.options import EXIT_FINE, EXIT_FOUND, EXIT_USAGE
+from smtpguard.cli.source import Source, Tick, Unreadable, size_of
+from smtpguard.cli.tally import Tally, rfc3339, told
+from smtpguard.mail.reply import Verb, clean
 
 if TYPE_CHECKING:
     from smtpguard.classify import Classification, Classifier
 
-_EXIT_FINE: Final = 0
-_EXIT_USAGE: Final = 2
+MAX_SHOWN: Final = 20
+"""Panels for one id; a message to more recipients than that is summed up by leaving out --id."""
 
-_MAX_PASTED: Final = 16384
-"""Characters of one pasted text that are looked at; the classifier looks at 4,096 octets of the reply in it."""
+_PROGRESS_FROM: Final = 4 << 20
+"""Octets; less is read before a bar would be seen."""
 
-NO_CODE: Final = 599
-"""Stands for the missing code of a text: a 5xx that is no rule's."""
-
-# what people and logs write for a verb
-_VERBS: Final[Mapping[str, Verb]] = {
-    **{verb.value: verb for verb in Verb},
-    "HELO": Verb.EHLO,
-    "LHLO": Verb.EHLO,
-    "MAIL FROM": Verb.MAIL,
-    "RCPT TO": Verb.RCPT,
-    "END OF DATA": Verb.DOT,
-    "END-OF-DATA": Verb.DOT,
-    "EOM": Verb.DOT,
-    ".": Verb.DOT,
-    "CONNECTION": Verb.CONNECT,
-    "GREETING": Verb.CONNECT,
-    "INITIAL CONNECTION": Verb.CONNECT,
-}
-
-# Postfix: "host NAME[ADDRESS] said: REPLY (in reply to VERB command)"; Exim: "H=NAME [ADDRESS]: SMTP error from remote
-# mail server after VERB:...: REPLY"
-_POSTFIX = re.compile(r"\bhost ([^\s\[]+)\[[^\]]*\] (said|refused to talk to me): (.*)", re.S)
-_IN_REPLY_TO = re.compile(r" ?\(in reply to (?:the )?([A-Za-z -]{1,20}?)(?: command)?\)\W{0,3}$")
-_EXIM = re.compile(
-    r"\bH=(\S+) .*?SMTP error from remote mail server after "
-    r"(initial connection|end of data|[A-Z]+(?: FROM| TO)?)[^\n]*?: (?:host \S+ \[[^\]]*\]: )?([45]\d\d[ -].*)",
-    re.S,
-)
+_EVENT_ID = re.compile(r"[0-9A-HJKMNP-TV-Z]{12}")  # service.Ids
+_FILE_LIKE = re.compile(r"\S*/\S+|\S+\.(?:eml|msg|log|txt|gz|mbox|mbx|csv|json|jsonl)", re.I)
 
 
-class Question(NamedTuple):
-    """A reply to classify, and what is known of where it came from (`verb` None: not known)."""
+def run(
+    given: Sequence[str],
+    jsonl: Path | None,
+    *,
+    rules: Sequence[Path] = (),
+    host: str = "",
+    verb: str | None = None,
+    id: str = "",
+    as_json: bool = False,
+    color: bool = False,
+) -> int:
+    """Explain the words `given`, or the files they name, or ["-"]: standard input; or each line of `jsonl`.
 
-    reply: Reply
-    host: str
-    verb: Verb | None
-    has_code: bool
-
-
-def run(text: str | None, jsonl: Path | None, *, host: str, verb: str | None, as_json: bool, color: bool) -> int:
-    """Explain `text` ("-": standard input), or each line of `jsonl` (Path("-"): standard input); the exit code.
-
-    `host` and `verb` are taken for replies that do not say their own. Output goes to standard output, complaints to
-    standard error.
+    `rules` are an operator's own rule files. `host` and `verb` are taken for replies that do not say their own. `id`:
+    only what this event or queue id is about. Output goes to standard output, complaints to standard error; the exit
+    code.
     """
-    from smtpguard.classify import load
+    from smtpguard.classify import RuleError, load
 
     known = None
     if verb and (known := verb_of(verb)) is None:
         return _unusable(f"--verb: {verb!r} is not one of {', '.join(Verb)}")
     try:
         if jsonl is not None:
-            if str(jsonl) == "-":
-                _explain_lines(_lines(sys.stdin.buffer), load(), host, known)
-            else:
-                with jsonl.open("rb") as file:
-                    _explain_lines(_lines(file), load(), host, known)
-            return _EXIT_FINE
-        if text == "-":
-            text = sys.stdin.buffer.read().decode("utf-8", "replace")
+            return _explain_file_of_lines(jsonl, load(rules), host, known)
+        names = _sources(given)
+        if names is None:
+            text = " ".join(given)
+            if problem := _no_reply(text, id):
+                return _unusable(problem)
+            question = said(text, host=host, verb=known)
+            _show_one(question, _match(load(rules), question), None, as_json=as_json, color=color)
+            return EXIT_FINE
+        tally = Tally(load(rules))
+        if id:
+            return _explain_id(names, id, tally, as_json=as_json, color=color)
+        return _explain_sources(names, tally, host, known, as_json=as_json, color=color)
+    except (Unreadable, RuleError) as error:
+        return _unusable(str(error))
+    except BrokenPipeError:  # who read our output has seen enough: typer ends it quietly
+        raise
     except OSError as error:
         return _unusable(f"{jsonl or 'standard input'}: {error.strerror or error}")
-    if text is None or not text.strip():
-        return _unusable("no reply to explain: give its text, - for standard input, or --jsonl FILE")
-    question = asked(text, host=host, verb=known)
-    answer = load().match(question.reply, question.host, verb_known=question.verb is not None)
-    if as_json:
-        print(json.dumps(described(question, answer), ensure_ascii=False))
-    elif sys.stdout.isatty():
-        _panel(question, answer, color=color)
-    else:
-        for label, value in _account(question, answer):
-            print(f"{label + ':':12} {value}")
-    return _EXIT_FINE
 
 
-def verb_of(word: str) -> Verb | None:
-    """The verb that people call by this word ("rcpt to", "end of data"); None for no SMTP verb."""
-    return _VERBS.get(" ".join(word.upper().split()))
-
-
-def asked(text: str, *, host: str = "", verb: Verb | None = None) -> Question:
-    """A reply out of what somebody pasted; `host` and `verb` win over what the text says. Never raises."""
-    text = text[:_MAX_PASTED].strip()
-    if (found := _EXIM.search(text)) is not None:
-        host, verb, text = host or found[1], verb or verb_of(found[2]), found[3]
-    else:
-        if (found := _IN_REPLY_TO.search(text)) is not None:
-            verb, text = verb or verb_of(found[1]), text[: found.start()]
-        if (found := _POSTFIX.search(text)) is not None:
-            refused = Verb.CONNECT if found[2].startswith("refused") else None
-            host, verb, text = host or found[1], verb or refused, found[3]
+def _sources(given: Sequence[str]) -> list[str] | None:
+    """The words as names of files, if all of them are; None: they are a reply."""
+    if list(given) == ["-"]:
+        return ["-"]
     try:
-        return Question(Reply.of(text, verb or Verb.MAIL), host, verb, True)
-    except ReplyError:
-        pass
-    try:  # lines of different codes, or a tail that is none of the reply
-        return Question(Reply.of(" ".join(text.split()), verb or Verb.MAIL), host, verb, True)
-    except ReplyError:
-        enhanced, rest = parse_enhanced(" ".join(text.split()))
-        code = 499 if enhanced is not None and enhanced.klass == 4 else NO_CODE
-        return Question(Reply(code, (rest,), enhanced, verb or Verb.MAIL), host, verb, False)
+        return list(given) if given and all(word and Path(word).exists() for word in given) else None
+    except (OSError, ValueError):  # too long for a name
+        return None
 
 
-def described(question: Question, answer: Classification) -> dict[str, Any]:
+def _no_reply(text: str, id: str) -> str:
+    """Why words that name no file are not taken for a reply either; "" where they may be one."""
+    if id:
+        return f"--id: name the log that has it, as in: smtpguard explain --id {id} /var/log/smtpguard.log"
+    if not text.strip():
+        return "no reply to explain: give its text, a file, - for standard input, or --jsonl FILE"
+    if _EVENT_ID.fullmatch(text) and not text.isalpha():
+        return f"{text} looks like an event id: name the log that has it, as in: smtpguard explain --id {text} FILE"
+    if _FILE_LIKE.fullmatch(text):
+        return f"{text}: no such file"
+    return ""
+
+
+# --- files -------------------------------------------------------------------------------------------------------
+
+
+def _notices(names: Sequence[str], host: str = "", verb: Verb | None = None) -> Iterator[Notice]:
+    """Of all the files, one after another, with a bar where they are large and somebody is looking."""
+    today = datetime.now().astimezone()
+    if names == ["-"]:
+        with Source("-", sys.stdin.buffer) as source:
+            yield from source.notices(today, host=host, verb=verb)
+        return
+    with _bar(size_of(names)) as tick:
+        done = 0
+        for name in names:
+            begun = done
+            with Source(name, tick=lambda octets, begun=begun: tick(begun + octets)) as source:  # type: ignore[misc]
+                yield from source.notices(today, host=host, verb=verb)
+            done += size_of([name])
+
+
+@contextmanager
+def _bar(size: int) -> Iterator[Tick]:
+    if size < _PROGRESS_FROM or not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("Reading", total=size)
+        yield lambda octets: progress.update(task, completed=octets)
+
+
+def _explain_sources(
+    names: Sequence[str], tally: Tally, host: str, verb: Verb | None, *, as_json: bool, color: bool
+) -> int:
+    for notice in _notices(names, host, verb):
+        tally.add(notice)
+    name = "standard input" if names == ["-"] else ", ".join(names)
+    only = tally.only
+    if only is not None and only.reply is not None and not tally.delivered:
+        if not only.has_code and not only.reply.text.strip() and names == ["-"]:
+            return _unusable("standard input: no reply to explain in it")
+        question = Said(only.reply, only.host, only.verb, only.has_code)
+        (cause,) = (tally.causes or tally.inbound).values()
+        _show_one(question, cause.meaning, only, as_json=as_json, color=color)
+    elif as_json:
+        print(json.dumps(tally.described(), ensure_ascii=False))
+    elif not tally.notices and len(names) == 1 and not _is_many(names[0]):
+        return _unusable(f"{name}: tells of no refusal, delivery or complaint")
+    else:
+        from smtpguard.cli.summary import show
+
+        show(tally, name, color=color)
+    return EXIT_FINE
+
+
+def _is_many(name: str) -> bool:
+    """Whether a source may well be empty: a log of a quiet day is no mistake, a message that is no notice is."""
+    if name == "-":
+        return False
+    with Source(name) as source:
+        return source.kind in ("log", "mbox", "folder") or Path(name).stat().st_size == 0
+
+
+def _explain_id(names: Sequence[str], id: str, tally: Tally, *, as_json: bool, color: bool) -> int:
+    shown = 0
+    for notice in _notices(names):
+        if id in (notice.id, notice.queue_id) and notice.reply is not None:
+            answer = tally.add(notice)
+            if answer is not None and (shown := shown + 1) <= MAX_SHOWN:
+                question = Said(notice.reply, notice.host, notice.verb, notice.has_code)
+                _show_one(question, answer, notice, as_json=as_json, color=color)
+    if not shown:
+        print(f"smtpguard explain: no refusal with the id {clean(id)} in {', '.join(names)}", file=sys.stderr)
+        return EXIT_FOUND
+    if shown > MAX_SHOWN:
+        print(f"smtpguard explain: {shown - MAX_SHOWN} more refusals have this id", file=sys.stderr)
+    return EXIT_FINE
+
+
+# --- one reply a line ------------------------------------------------------------------------------------------------
+
+
+def _match(classifier: Classifier, question: Said) -> Classification:
+    return classifier.match(question.reply, question.host, verb_known=question.verb is not None)
+
+
+def _explain_file_of_lines(path: Path, classifier: Classifier, host: str, verb: Verb | None) -> int:
+    if str(path) == "-":
+        _explain_lines(sys.stdin.buffer, classifier, host, verb)
+    else:
+        with path.open("rb") as file:
+            _explain_lines(file, classifier, host, verb)
+    return EXIT_FINE
+
+
+def _explain_lines(lines: Iterable[bytes], classifier: Classifier, host: str, verb: Verb | None) -> None:
+    for line in lines:
+        if text := line.strip().decode("utf-8", "replace"):
+            print(json.dumps(_line_answer(text, classifier, host, verb), ensure_ascii=False))
+
+
+def _line_answer(line: str, classifier: Classifier, host: str, verb: Verb | None) -> dict[str, Any]:
+    try:
+        question = _line_question(line, host, verb)
+    except ValueError as error:
+        return {"error": str(error), "category": "unknown"}
+    began = perf_counter_ns()
+    answer = _match(classifier, question)
+    taken_us = (perf_counter_ns() - began) / 1000
+    return {**described(question, answer), "taken_us": round(taken_us, 1)}
+
+
+def _line_question(line: str, host: str, verb: Verb | None) -> Said:
+    """ValueError says what is wrong with the line."""
+    if not line.startswith("{"):
+        return said(line, host=host, verb=verb)
+    try:
+        given = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"not JSON: {error}") from None
+    for key in ("reply", "next_hop", "verb"):
+        if not isinstance(given.get(key) or "", str):
+            raise ValueError(f"{key} is not a string")
+    if not (given.get("reply") or "").strip():
+        raise ValueError("no reply in it")
+    # a verb that is none of SMTP's (QUIT in a log) is as good as none
+    return said(given["reply"], host=given.get("next_hop") or host, verb=verb_of(given.get("verb") or "") or verb)
+
+
+def described(question: Said, answer: Classification) -> dict[str, Any]:
     """All that is known, as one JSON object; what is unknown is left out."""
     reply = question.reply
     whole: dict[str, Any] = {
@@ -166,49 +271,19 @@ def described(question: Question, answer: Classification) -> dict[str, Any]:
     return {key: value for key, value in whole.items() if value not in (None, "", [])}
 
 
-# --- one reply a line ------------------------------------------------------------------------------------------------
-
-
-def _lines(file: Iterable[bytes]) -> Iterator[str]:
-    for line in file:
-        if line := line.strip():
-            yield line.decode("utf-8", "replace")
-
-
-def _explain_lines(lines: Iterable[str], classifier: Classifier, host: str, verb: Verb | None) -> None:
-    for line in lines:
-        print(json.dumps(_line_answer(line, classifier, host, verb), ensure_ascii=False))
-
-
-def _line_answer(line: str, classifier: Classifier, host: str, verb: Verb | None) -> dict[str, Any]:
-    try:
-        question = _line_question(line, host, verb)
-    except ValueError as error:
-        return {"error": str(error), "category": "unknown"}
-    began = perf_counter_ns()
-    answer = classifier.match(question.reply, question.host, verb_known=question.verb is not None)
-    taken_us = (perf_counter_ns() - began) / 1000
-    return {**described(question, answer), "taken_us": round(taken_us, 1)}
-
-
-def _line_question(line: str, host: str, verb: Verb | None) -> Question:
-    """ValueError says what is wrong with the line."""
-    if not line.startswith("{"):
-        return asked(line, host=host, verb=verb)
-    try:
-        given = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"not JSON: {error}") from None
-    for key in ("reply", "next_hop", "verb"):
-        if not isinstance(given.get(key) or "", str):
-            raise ValueError(f"{key} is not a string")
-    if not (given.get("reply") or "").strip():
-        raise ValueError("no reply in it")
-    # a verb that is none of SMTP's (QUIT in a log) is as good as none
-    return asked(given["reply"], host=given.get("next_hop") or host, verb=verb_of(given.get("verb") or "") or verb)
-
-
 # --- for a person ----------------------------------------------------------------------------------------------------
+
+
+def _show_one(question: Said, answer: Classification, notice: Notice | None, *, as_json: bool, color: bool) -> None:
+    """One refusal; `notice` is what is known of it besides the reply."""
+    if as_json:
+        more = {"notice": dict(told(notice))} if notice is not None else {}
+        print(json.dumps({**described(question, answer), **more}, ensure_ascii=False))
+    elif sys.stdout.isatty():
+        _panel(question, answer, notice, color=color)
+    else:
+        for label, value in _account(question, answer, notice):
+            print(f"{label + ':':12} {value}")
 
 
 def _should_retry(answer: Classification) -> bool:
@@ -225,7 +300,7 @@ _ADVICE: Final[Mapping[str, str]] = {
 }
 
 
-def _account(question: Question, answer: Classification) -> list[tuple[str, str]]:
+def _account(question: Said, answer: Classification, notice: Notice | None) -> list[tuple[str, str]]:
     """Labels and values for a person; foreign text made harmless."""
     retry = _ADVICE[answer.permanence]
     if answer.retry_after is not None:
@@ -248,35 +323,48 @@ def _account(question: Question, answer: Classification) -> list[tuple[str, str]
         ("Reference", answer.reference),
         ("Note", _note(question)),
     ]
+    if notice is not None:
+        state = "not given up yet" if notice.action == "delayed" and notice.kind in ("dsn", "bounce") else ""
+        rows += [
+            ("Recipient", notice.recipient),
+            ("Sender", notice.sender),
+            ("Refused by", "this server itself" if notice.inbound else notice.host),
+            ("Answer to", notice.verb.value if notice.verb is not None else ""),
+            ("When", rfc3339(notice.when) or ""),
+            ("Message-ID", notice.message_id),
+            ("Queue id", notice.queue_id),
+            ("State", state),
+        ]
     return [(label, clean(value, utf8=True)) for label, value in rows if value]
 
 
-def _note(question: Question) -> str:
+def _note(question: Said) -> str:
     if question.has_code:
         return ""
     read_as = "4xx, by its enhanced code" if question.reply.klass == 4 else "5xx"
     return f"the text has no reply code; it was read as a {read_as}"
 
 
-def _panel(question: Question, answer: Classification, *, color: bool) -> None:
-    from rich.console import Console
+def _panel(question: Said, answer: Classification, notice: Notice | None, *, color: bool) -> None:
     from rich.panel import Panel
     from rich.table import Table
     from rich.text import Text
 
+    from smtpguard.cli.summary import console
+
     table = Table.grid(padding=(0, 2))
-    table.add_column(style="bold")
+    table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    for label, value in _account(question, answer):
-        table.add_row(label, Text(value))
+    for label, value in _account(question, answer, notice):
+        table.add_row(label, Text(value, style="bold" if label in ("Cause", "What to do") else ""))
     reply = question.reply
-    said = clean(str(reply) if question.has_code else reply.text, utf8=True)
+    text = clean(str(reply) if question.has_code else reply.text, utf8=True)
     style = "yellow" if reply.klass == 4 else "red"
-    console = Console(no_color=not color, highlight=False)
-    console.print(Text(said, style=style))
-    console.print(Panel(table, border_style=style, expand=False))
+    out = console(color=color)
+    out.print(Text(text, style=style), width=min(out.width, 120))
+    out.print(Panel(table, border_style=style, expand=False), width=min(out.width, 120))
 
 
 def _unusable(problem: str) -> int:
     print(f"smtpguard explain: {clean(problem, utf8=True)}", file=sys.stderr)
-    return _EXIT_USAGE
+    return EXIT_USAGE

@@ -109,7 +109,9 @@ def init(
     config: Config = None,
     as_json: Json = False,
 ) -> None:
-    """Write a configuration, and say what to change in the MTA and how to change it back.
+    """Write a configuration; say what to change in the MTA, or do it.
+
+    Both come with the way back. Nothing is asked, nothing that is there is written over.
 
     smtpguard init --next-hop smtp.example.net:587 --username mail@example.com
 
@@ -155,7 +157,10 @@ def check(
     no_color: NoColor = False,
     quiet: Quiet = 0,
 ) -> None:
-    """Say whether smtpguard can work here: configuration, ports, next hop, names, room. Sends no mail."""
+    """Say whether smtpguard can work here. Sends no mail.
+
+    Looked at: the configuration, ports, this host's name, room for messages, and whether each next hop takes our mail.
+    """
     common = common_options(context, config, as_json, no_color, 0, quiet)
     from smtpguard.cli.check import run
 
@@ -182,7 +187,10 @@ def status(
     as_json: Json = False,
     no_color: NoColor = False,
 ) -> None:
-    """Say how the running relay is: sessions, next hops, what was refused and why."""
+    """Say how the running relay is, and what was refused.
+
+    Exit code 0: it runs and is well; 1: it does not run, or has a problem that is named.
+    """
     common = common_options(context, config, as_json, no_color, 0, 0)
     from smtpguard.cli.status import run
 

@@ -15,24 +15,26 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from textwrap import fill
 from typing import Final, get_args
 
 from pydantic import SecretStr
 
 from smtpguard.cli import apply
-from smtpguard.cli.plan import CannotPlan, Command, Key, Plan, hand_over, plan, shell
-from smtpguard.cli.postfix import Facts, Postfix, PostfixError, host_and_port
-from smtpguard.config import ConfigError, Loaded, load
+from smtpguard.cli.account import USUAL_CONFIG, Done, account, as_object, files, next_steps, way_back
+from smtpguard.cli.machine import is_our_door
+from smtpguard.cli.plan import CannotPlan, Key, Plan, hand_over, plan, shell
+from smtpguard.cli.postfix import Postfix, PostfixError, host_and_port
+from smtpguard.config import ConfigError, ListenAddress, Loaded, load
 from smtpguard.config.settings import Tls
 
-PLACE: Final = Path("/etc/smtpguard/smtpguard.toml")
 PASSWORD: Final = "password"  # noqa: S105 - the name of the file, beside smtpguard.toml
+# Where deploy/systemd/smtpguard.service loads it from; its user cannot read /etc/smtpguard/password (systemd.exec(5))
+CREDENTIAL: Final = Path("/etc/credstore/smtpguard.next_hop.default.password")
+_SYSTEMD: Final = Path("/run/systemd/system")  # sd_booted(3)
 _COLUMN: Final = 44
-_WIDTH: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +56,6 @@ class Options:
     as_json: bool = False
 
 
-@dataclass(slots=True)
-class Done:
-    """What came of it, as it is printed or given as JSON."""
-
-    config: str = ""
-    wrote: list[str] = field(default_factory=list)
-    kept: list[str] = field(default_factory=list)
-    plan: Plan = field(default_factory=Plan)
-    applied: bool = False
-    running: bool = False
-
-
 class CannotInit(Exception):
     """Nothing was changed that is not said; the text says why, and what to do. `code` is the exit code."""
 
@@ -81,7 +71,8 @@ def run(options: Options, environ: Mapping[str, str]) -> int:
             return _undo(options)
         return _from_postfix(options, environ) if options.from_postfix else _from_options(options, environ)
     except (CannotInit, CannotPlan, PostfixError, ConfigError, apply.NotApplied, ValueError) as error:
-        print(f"smtpguard init: {error}", file=sys.stderr)
+        hint = "; are you root?" if "denied" in str(error) and os.geteuid() else ""
+        print(f"smtpguard init: {error}{hint}", file=sys.stderr)
         return error.code if isinstance(error, CannotInit) else 2
     except OSError as error:
         print(f"smtpguard init: {error.filename}: {error.strerror}", file=sys.stderr)
@@ -122,9 +113,9 @@ def _from_options(options: Options, environ: Mapping[str, str]) -> int:
     _with_options(made, options, done)
     _write(done, options, environ, header=f"# Written by `smtpguard init --next-hop {options.next_hop}`.")
     if options.as_json:
-        print(json.dumps(_as_object(done)))
+        print(json.dumps(as_object(done)))
     else:
-        print("\n".join([*_files(done), "", *_next_steps(done)]))
+        print("\n".join([*files(done), "", *next_steps(done)]))
     return 0
 
 
@@ -150,8 +141,9 @@ def _with_options(made: Plan, options: Options, done: Done) -> None:
     if options.password_file or (options.username and made.password):
         made.password = None  # another user's, or kept elsewhere
     if "username" in names and not options.password_file:
-        file = str(Path(done.config).with_name(PASSWORD).absolute())
-        made.keys.append(Key("next_hop.default", "password_file", file, "one line, for smtpguard's user only"))
+        file = str(_password_place(Path(done.config)))
+        after = next(index for index, key in enumerate(made.keys, 1) if key.name == "username")
+        made.keys.insert(after, Key("next_hop.default", "password_file", file, "one line, for smtpguard's user only"))
 
 
 # --- from Postfix ----------------------------------------------------------------------------------------------
@@ -169,17 +161,21 @@ def _from_postfix(options: Options, environ: Mapping[str, str]) -> int:
     else:
         _write(done, options, environ, header=f"# Written by `smtpguard init --from-postfix`, from {facts.directory}.")
     loaded = load(Path(done.config), environ)
-    hand_over(done.plan, facts, _lmtp_door(loaded))
+    door = _lmtp_door(loaded)
+    by_sender = any(route.sender_domain for route in loaded.settings.route)
+    hand_over(done.plan, facts, str(door), by_sender=by_sender)
     if options.apply:
         _refuse(done.plan.against)
         if not options.unchecked:
             _ask_next_hop(loaded)
-        done.running = apply.apply(postfix, done.plan.commands, done.plan.back)
+        done.running = apply.apply(postfix, done.plan.commands, "\n".join(way_back(done.plan, facts.directory)) + "\n")
         done.applied = True
+        if not is_our_door(door):
+            done.plan.notes.insert(0, f"smtpguard does not answer at {door} yet: mail waits in Postfix until it does.")
     if options.as_json:
-        print(json.dumps(_as_object(done)))
+        print(json.dumps(as_object(done)))
     else:
-        print("\n".join(_account(done, facts)))
+        print("\n".join(account(done, facts)))
     return 0
 
 
@@ -192,22 +188,20 @@ def _ask_next_hop(loaded: Loaded) -> None:
     """Mail would wait in Postfix's queue for a next hop that does not take us: better it never gets there."""
     from smtpguard.cli.check import next_hops
     from smtpguard.cli.finding import exit_code, line
-    from smtpguard.service import _own_name
+    from smtpguard.edge.host import own_name
 
-    found = asyncio.run(next_hops(loaded.settings, loaded.settings.relay.hostname or _own_name()))
+    found = asyncio.run(next_hops(loaded.settings, loaded.settings.relay.hostname or own_name()))
     if code := exit_code(found):
         failed = [line(finding, color=False) for finding in found if finding.state == "fail"]
-        why = "\n".join(
-            ["the next hop does not take us, so Postfix was not changed (--unchecked does it all the same):"]
-        )
+        why = "the next hop does not take us, so Postfix was not changed (--unchecked does it all the same):"
         raise CannotInit("\n".join([why, *failed]), code)
 
 
-def _lmtp_door(loaded: Loaded) -> str:
+def _lmtp_door(loaded: Loaded) -> ListenAddress:
     doors = loaded.settings.listen.lmtp
     if not doors:
         raise CannotInit(f"{loaded.path}: listen.lmtp is off, and Postfix is to use it")
-    return str(next((door for door in doors if not door.path), doors[0]))
+    return next((door for door in doors if not door.path), doors[0])
 
 
 # --- files -----------------------------------------------------------------------------------------------------
@@ -215,7 +209,7 @@ def _lmtp_door(loaded: Loaded) -> str:
 
 def _place(options: Options, environ: Mapping[str, str]) -> Path:
     given = environ.get("SMTPGUARD_CONFIG")
-    return options.config or (Path(given) if given else PLACE)
+    return options.config or (Path(given) if given else USUAL_CONFIG)
 
 
 def _write(done: Done, options: Options, environ: Mapping[str, str], *, header: str) -> None:
@@ -224,10 +218,12 @@ def _write(done: Done, options: Options, environ: Mapping[str, str], *, header: 
     if place.exists() and not options.force:
         raise CannotInit(f"{place} is there already: --force writes over it")
     place.parent.mkdir(parents=True, exist_ok=True)
-    password = place.with_name(PASSWORD)
+    password = _password_place(place)
+    is_new = not password.exists()
     if done.plan.password is not None:
         if password.exists() and not options.force:
             raise CannotInit(f"{password} is there already: --force writes over it")
+        password.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         _write_secret(password, done.plan.password)
         done.wrote.append(f"{password} (mode 0600)")
     waiting = place.with_name(f".{place.name}.new")
@@ -235,16 +231,22 @@ def _write(done: Done, options: Options, environ: Mapping[str, str], *, header: 
     try:
         load(waiting, environ)
     except ConfigError as error:
-        if not _is_only_missing_password(error):
+        if options.password_file or not _is_only_missing_password(error):
             waiting.unlink()
-            if done.plan.password is not None:
-                password.unlink()
+            if is_new:
+                password.unlink(missing_ok=True)
             raise CannotInit(str(error).replace(str(waiting), str(place))) from None
-        done.plan.notes.append(
-            f"Put the password, alone on its line, into {password}: install -m 0600 /dev/stdin {password}"
-        )
+        done.plan.notes.append(f"First put the password into its file (type it, Enter, Ctrl-D):\n{_typing(password)}")
     os.replace(waiting, place)
     done.wrote.insert(0, str(place))
+
+
+def _password_place(config: Path) -> Path:
+    return CREDENTIAL if config == USUAL_CONFIG and _SYSTEMD.is_dir() else config.with_name(PASSWORD).absolute()
+
+
+def _typing(password: Path) -> str:
+    return shell(("install", "-D", "-m", "0600", "/dev/stdin", str(password)))
 
 
 def _write_secret(path: Path, secret: SecretStr) -> None:
@@ -263,7 +265,7 @@ def text(keys: Iterable[Key], header: str) -> str:
     """The configuration: what was found, each key with its reason; all else has its default."""
     lines = [
         header,
-        "# What is not here has its default. All keys: smtpguard config sample; what is in force: smtpguard config show.",
+        "# What is not here has its default. All keys: smtpguard config sample. In force: smtpguard config show.",
         "# After a change: smtpguard config test, then systemctl reload smtpguard.",
     ]
     tables: dict[str, list[Key]] = {}
@@ -275,101 +277,3 @@ def text(keys: Iterable[Key], header: str) -> str:
             setting = f"{key.name} = {json.dumps(key.value, ensure_ascii=False)}"
             lines.append(f"{setting:<{_COLUMN - 1}} # {key.why}" if key.why else setting)
     return "\n".join(lines) + "\n"
-
-
-# --- what is said ----------------------------------------------------------------------------------------------
-
-
-def _as_object(done: Done) -> dict[str, object]:
-    made = done.plan
-    return {
-        "config": done.config,
-        "wrote": done.wrote,
-        "kept": done.kept,
-        "commands": [list(command) for command in made.commands],
-        "back": [list(command) for command in made.back],
-        "notes": made.notes,
-        "against": made.against,
-        "applied": done.applied,
-    }
-
-
-def _item(text: str) -> str:
-    return fill(
-        text, _WIDTH, initial_indent="- ", subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
-    )
-
-
-def _files(done: Done) -> Iterator[str]:
-    yield from (f"wrote {name}" for name in done.wrote)
-    yield from (f"kept  {name}, as it is (--force writes it anew)" for name in done.kept)
-
-
-def _next_steps(done: Done) -> Iterator[str]:
-    yield from map(_item, done.plan.notes)
-    where = "" if Path(done.config) == PLACE else f" --config {done.config}"
-    yield f"Next: smtpguard check{where}"
-    yield f"then: smtpguard serve{where}, and send your MTA's mail to LMTP 127.0.0.1:10724 or SMTP 127.0.0.1:10725"
-
-
-def _commands(commands: Iterable[Command], directory: Path) -> Iterator[str]:
-    where = [] if directory == Path("/etc/postfix") else ["-c", str(directory)]
-    for program, *arguments in commands:
-        yield "  " + shell((program, *where, *arguments))
-
-
-def _account(done: Done, facts: Facts) -> Iterator[str]:
-    """What was found and done, what to do, what to know, and the way back."""
-    made = done.plan
-    chroot = (facts.service(facts.transport) or ["?"] * 8)[4]
-    yield f"Found in {facts.directory}"
-    for name in (
-        "relayhost",
-        "default_transport",
-        "smtp_tls_security_level",
-        "message_size_limit",
-        "myhostname",
-        "mynetworks",
-    ):
-        yield f"  {name:<24} {facts[name] or '(empty)'}"
-    yield f"  {'login':<24} {facts.login[0] if facts.login else '(none)'}"
-    yield f"  {'smtp service':<24} {'not chrooted' if chroot == 'n' else 'chrooted in ' + facts['queue_directory']}"
-    yield ""
-    yield from _files(done)
-    yield ""
-    where = [] if facts.directory == Path("/etc/postfix") else ["-c", str(facts.directory)]
-    reload = shell(("postfix", *where, "reload"))
-    if done.applied:
-        yield "Done in Postfix" + (", which has taken it over:" if done.running else ", which does not run:")
-    else:
-        yield "Start smtpguard, see that `smtpguard check` is content, then, or let `--apply` do it:"
-    yield from _commands(made.commands, facts.directory)
-    if not done.applied:
-        yield f"  {shell(('postfix', *where, 'check'))} && {reload}"
-    if made.against:
-        yield ""
-        yield "But first, or mail goes other ways than it did (--apply will not):"
-        yield from map(_item, made.against)
-    yield ""
-    yield "Know that"
-    yield from map(_item, (*made.notes, *_ALWAYS))
-    yield ""
-    if done.applied:
-        options = f" --postfix-config {facts.directory}" if where else ""
-        yield f"The way back, octet by octet: smtpguard init --undo{options}"
-        yield "or by hand:"
-    else:
-        yield "The way back:"
-    yield from _commands(made.back, facts.directory)
-    yield f"  {reload} && {shell(('postqueue', *where, '-f'))}"
-
-
-_ALWAYS: Final = (
-    "Local delivery, transport maps and relay_transport (relay_domains) are not touched: their mail does not pass "
-    "smtpguard. relayhost stays: relay_transport and probes use it.",
-    "address_verify_default_transport keeps recipient probes where they were; the LMTP door would say yes to all.",
-    "While smtpguard is down, mail waits in Postfix's queue. smtp_fallback_relay is no bypass here: it is the SMTP "
-    "client's, and lmtp_fallback_relay wants an LMTP server. The bypass is the way back.",
-    "mynetworks stays Postfix's business: smtpguard's doors listen on loopback, to Postfix alone.",
-    "More at once: raise smtpguard_destination_concurrency_limit and next_hop.default.connections together.",
-)

@@ -46,7 +46,7 @@ def ports(settings: Settings) -> Iterator[Finding]:
         yield _port("http.listen", settings.http.listen, _is_our_http)
     for door in ("lmtp", "smtp"):
         for address in getattr(settings.listen, door):
-            is_ours = _proxied if settings.listen.proxy_protocol else _is_our_door
+            is_ours = _proxied if settings.listen.proxy_protocol else is_our_door
             yield _port(f"listen.{door}", address, is_ours)
 
 
@@ -103,7 +103,7 @@ def reached(address: ListenAddress) -> ListenAddress:
     return address._replace(host=everywhere.get(address.host, address.host))
 
 
-def _is_our_door(address: ListenAddress, first: bytes = b"") -> bool:
+def is_our_door(address: ListenAddress, first: bytes = b"") -> bool:
     """Whether it greets, or turns us away, in smtpguard's words."""
     with contextlib.suppress(OSError):
         where = address.path or (reached(address).host, address.port)
@@ -118,7 +118,7 @@ def _is_our_door(address: ListenAddress, first: bytes = b"") -> bool:
 
 
 def _proxied(address: ListenAddress) -> bool:
-    return _is_our_door(address, b"PROXY UNKNOWN\r\n")  # no client's: a health check
+    return is_our_door(address, b"PROXY UNKNOWN\r\n")  # no client's: a health check
 
 
 def _is_our_http(address: ListenAddress) -> bool:

@@ -74,9 +74,8 @@ def plan(facts: Facts, *, next_hop: str = "") -> Plan:
     """
     made = Plan()
     _next_hop(made, facts, next_hop)
-    _login_and_tls(made, facts)
+    _login_and_tls(made, facts, is_new=bool(next_hop))
     _limits(made, facts)
-    _differences(made, facts)
     return made
 
 
@@ -137,7 +136,8 @@ def _level(facts: Facts) -> str:
     return "encrypt" if facts.says_yes("smtp_enforce_tls") else "may" if facts.says_yes("smtp_use_tls") else "none"
 
 
-def _login_and_tls(made: Plan, facts: Facts) -> None:
+def _login_and_tls(made: Plan, facts: Facts, *, is_new: bool) -> None:
+    """`is_new`: the next hop is not the one that Postfix had, so that no TLS there says nothing of TLS here."""
     level = _level(facts)
     tls, note = _LEVELS.get(level, ("required", "It is not known here what {level} means."))
     why = f"smtp_tls_policy_maps: {level}" if facts.tls_policy else f"smtp_tls_security_level: {level or 'none'}"
@@ -146,6 +146,8 @@ def _login_and_tls(made: Plan, facts: Facts) -> None:
     elif facts.login and tls in ("none", "opportunistic") and not all(map(is_loopback, made.hosts)):
         tls = "required"
         note = f"With {level} Postfix may have sent the password in clear; smtpguard wants TLS and a good certificate."
+    elif is_new and tls == "none":
+        tls, why = "required", "smtpguard's default"
     made.keys.append(Key("next_hop.default", "tls", tls, why))
     if note:
         made.notes.append(note.format(level=f"smtp_tls_security_level = {level}"))
@@ -213,17 +215,15 @@ _CARRIED: Final = (
 def _options(facts: Facts, door: str) -> Iterator[tuple[str, str]]:
     """The `-o` of our service, in order."""
     yield "lmtp_send_xforward_command", "yes"
+    # What is set, or will be, for another LMTP server (Dovecot's, say) would hold for ours too
+    yield "lmtp_tls_security_level", "none"
+    yield "lmtp_sasl_auth_enable", "no"
+    if facts["lmtp_tls_policy_maps"]:
+        yield "lmtp_tls_policy_maps", ""
     for name in _CARRIED:
         value = facts[f"smtp_{name}"]
         if value and value != facts[f"lmtp_{name}"]:
             yield f"lmtp_{name}", value if f"smtp_{name}" in facts.options else f"$smtp_{name}"
-    # Settings for another LMTP server (Dovecot's, say) would hold for ours too
-    if facts["lmtp_tls_security_level"] not in ("", "none") or facts.says_yes("lmtp_use_tls"):
-        yield "lmtp_tls_security_level", "none"
-    if facts["lmtp_tls_policy_maps"]:
-        yield "lmtp_tls_policy_maps", ""
-    if facts.says_yes("lmtp_sasl_auth_enable"):
-        yield "lmtp_sasl_auth_enable", "no"
     # smtp(8) binds to a single inet_interfaces address, and would then come to us from no loopback address
     interfaces = facts["inet_interfaces"]
     is_loopback_door = door.startswith("127.")
@@ -231,8 +231,12 @@ def _options(facts: Facts, door: str) -> Iterator[tuple[str, str]]:
         yield "lmtp_bind_address", "127.0.0.1"
 
 
-def hand_over(made: Plan, facts: Facts, door: str) -> None:
-    """Postfix's side: the commands, and back. `door` is our LMTP door, as `host:port` or `unix:/path`."""
+def hand_over(made: Plan, facts: Facts, door: str, *, by_sender: bool = False) -> None:
+    """Postfix's side: the commands, and back; and what speaks against it.
+
+    `door` is our LMTP door, as `host:port` or `unix:/path`. `by_sender`: our routes look at the sender.
+    """
+    _differences(made, facts, by_sender=by_sender)
     host, _, port = door.rpartition(":")
     address = door if door.startswith("unix:") else f"inet:[{host.strip('[]')}]:{port}"
     words = [SERVICE, "unix", "-", "-", "n", "-", "-", "lmtp"]
@@ -243,6 +247,8 @@ def hand_over(made: Plan, facts: Facts, door: str) -> None:
     new = {
         "default_transport": f"{SERVICE}:{address}",
         f"{SERVICE}_destination_concurrency_limit": str(_concurrency(facts)),
+        # With the default of 1, one refused connection suspends the destination for minutes: that is all mail now
+        f"{SERVICE}_destination_concurrency_failed_cohort_limit": "10",
         f"{SERVICE}_destination_recipient_limit": _of_transport(facts, "destination_recipient_limit") or "50",
     }
     if (delay := _of_transport(facts, "destination_rate_delay")) not in ("", "0", "0s"):
@@ -257,11 +263,13 @@ def hand_over(made: Plan, facts: Facts, door: str) -> None:
         made.back.append(("postconf", "-X", *added))
     if facts.service(SERVICE):
         made.against.append(f"master.cf has a service {SERVICE} already: `postconf -MX {SERVICE}/unix` removes it.")
+    if door.startswith("unix:"):
+        made.notes.append(f"Postfix's user must be able to open {address}: see listen.socket_mode.")
     if facts["inet_protocols"] == "ipv6" and not door.startswith(("unix:", "[")):
         made.against.append(f"inet_protocols = ipv6: Postfix cannot reach {door}; add ipv4, or use a door at [::1].")
 
 
-def _differences(made: Plan, facts: Facts) -> None:
+def _differences(made: Plan, facts: Facts, *, by_sender: bool) -> None:
     """What mail would notice."""
     service = facts.service(facts.transport)
     if service is None or service[7] != "smtp":
@@ -269,12 +277,14 @@ def _differences(made: Plan, facts: Facts) -> None:
         made.against.append(
             f"default_transport is {facts.transport}, which {what}: smtpguard can stand in for smtp only."
         )
-    if facts["sender_dependent_relayhost_maps"]:
+    if by_sender:
+        made.notes.append("Your [[route]]s with sender_domain take the place of what Postfix looks up by sender.")
+    if facts["sender_dependent_relayhost_maps"] and not by_sender:
         made.against.append(
             "sender_dependent_relayhost_maps would have no effect any more: write a [next_hop.NAME] and a [[route]] "
             "with sender_domain for each of its entries."
         )
-    if facts.says_yes("smtp_sender_dependent_authentication"):
+    if facts.says_yes("smtp_sender_dependent_authentication") and not by_sender:
         made.against.append(
             "smtp_sender_dependent_authentication: smtpguard logs in as one user a next hop; write a [next_hop.NAME] "
             "and a [[route]] for each sender domain that needs its own."

@@ -64,6 +64,7 @@ class Postfix:
     """The Postfix of a configuration folder; None: the one that postconf itself takes."""
 
     def __init__(self, directory: Path | None) -> None:
+        directory = directory.absolute() if directory else None
         self._options = ["-c", str(directory)] if directory else []
         self.directory = directory or Path(self.run("postconf", "-xh", "config_directory").strip())
 
@@ -71,8 +72,7 @@ class Postfix:
         """What a program prints; PostfixError where it fails. Its arguments stand in no message: they may be secret."""
         done = self._start(program, *arguments)
         if done.returncode != 0:
-            said = " ".join((done.stderr or done.stdout).split()) or f"exit code {done.returncode}"
-            raise PostfixError(f"{program} {arguments[0] if arguments else ''}: {said}")
+            raise PostfixError(f"{program} {arguments[0] if arguments else ''}: {_complaint(done)}")
         return done.stdout
 
     def is_running(self) -> bool:
@@ -129,7 +129,10 @@ class Postfix:
 
     def _login(self, facts: Facts, keys: list[str]) -> tuple[str, SecretStr] | None:
         # smtp_sasl_glue.c asks for the host's name first, then for the destination as it is written
-        hosts = [host_and_port(key)[0] for key in keys]
+        try:
+            hosts = [host_and_port(key)[0] for key in keys]
+        except ValueError:  # plan.py says so
+            return None
         name, _, password = self._look_up(facts["smtp_sasl_password_maps"], [*hosts, *keys]).partition(":")
         return (name, SecretStr(password)) if name else None
 
@@ -142,8 +145,15 @@ class Postfix:
                 if done.returncode == 0:
                     return done.stdout.strip()
                 if done.stderr.strip():  # not found is exit code 1 and silence
-                    raise PostfixError(f"postmap -q {key} {name.partition(':')[0]}: {' '.join(done.stderr.split())}")
+                    raise PostfixError(f"postmap -q {key} {name.partition(':')[0]}: {_complaint(done)}")
         return ""
+
+
+def _complaint(done: subprocess.CompletedProcess[str]) -> str:
+    """What a program that failed said, without its warnings where it was clear enough."""
+    lines = (done.stderr or done.stdout).splitlines()
+    grave = [line for line in lines if ": fatal: " in line or ": error: " in line]
+    return " ".join(" ".join(grave or lines).split()) or f"exit code {done.returncode}"
 
 
 def _first(destinations: str) -> list[str]:
@@ -168,7 +178,15 @@ def pairs(text: str) -> dict[str, str]:
 
 def listed(maps: str) -> list[str]:
     """The names in a list of tables: separated by commas or blanks, but for those inside braces (postconf(5))."""
-    return [one for one in re.findall(r"(?:\{[^{}]*\}|[^\s,{}])+", maps) if ":" in one]
+    found = [""]
+    depth = 0
+    for character in maps:
+        depth += (character == "{") - (character == "}")
+        if depth <= 0 and character in ", \t":
+            found.append("")
+        else:
+            found[-1] += character
+    return [one for one in found if one]
 
 
 _PORTS: Final[Mapping[str, int]] = {"smtp": 25, "smtps": 465, "submissions": 465, "submission": 587}
@@ -180,7 +198,7 @@ def host_and_port(destination: str, default: str = "smtp") -> tuple[str, int, bo
     Without brackets Postfix asks for MX records (postconf(5), relayhost). ValueError where the port is none.
     """
     found = re.fullmatch(
-        r"\[(?:ipv6:)?(?P<exact>[^\]]+)\](?::(?P<p>\w+))?|(?P<host>[^\[\]:]+)(?::(?P<q>\w+))?", destination
+        r"\[(?:ipv6:)?(?P<exact>[^\s\]]+)\](?::(?P<p>\w+))?|(?P<host>[^\s\[\]:]+)(?::(?P<q>\w+))?", destination
     )
     if found is None:
         raise ValueError(f"{destination} is not [host]:port")

@@ -94,7 +94,11 @@ class _Host:
 
     async def _try(self, connected: Connected, rcpts: Sequence[Recipient], deadline: float) -> list[Answer]:
         gone = asyncio.Event()
-        connection = Connection(connected, self._hop.timeout, Connection.quit, lambda *_: gone.set())
+
+        def leave(_: Connection) -> None:
+            connected.transport.write(b"QUIT\r\n")  # its 221 ends the connection, as all that nobody asked for
+
+        connection = Connection(connected, self._hop.timeout, leave, lambda *_: gone.set())
         lines = [b"MAIL FROM:<>\r\n", *rcpt_lines(rcpts)]
         answers = [await answer for answer in connection.begin(lines, deadline)]
         connection.finish()

@@ -12,7 +12,7 @@ import json
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Final
 
@@ -93,7 +93,15 @@ def run(path: Path | None, environ: Mapping[str, str], *, http: str, as_json: bo
     except CannotAsk as error:
         return _cannot(f"{where} {error}", "give --http HOST:PORT, or http.token_file by --config")
     if as_json:
-        print(json.dumps({"running": True, "problems": status.problems, **asdict(status)}))
+        print(
+            json.dumps(
+                {
+                    "running": True,
+                    "problems": status.problems,
+                    **{each.name: getattr(status, each.name) for each in fields(status)},
+                }
+            )
+        )
     else:
         print("\n".join(_shown(status, where, color=color)))
     return 1 if status.problems else 0

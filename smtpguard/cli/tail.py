@@ -22,6 +22,22 @@ from smtpguard.mail.reply import clean
 POLL_S: Final = 0.25
 _MAX_LINE: Final = 1 << 20  # octets; the log's own are shorter
 _HEAD: Final = frozenset(("@timestamp", "log.level", "message", "event.action"))
+# The lines of a transaction have some thirty fields. Those that a person asks for: beside the message, and below it.
+_OF_MAIL: Final = frozenset(("recipient-refused", "recipient-accepted", "transaction"))
+_BESIDE: Final = {
+    "smtp.mail_from": "from",
+    "smtp.rcpt_to": "to",
+    "smtp.queue_id": "queue",
+    "smtp.next_hop_queue_id": "next",
+    "smtp.size": "size",
+    "event.id": "id",
+}
+_BELOW: Final = {
+    "error.message": "error",
+    "smtp.reply.text": "said",
+    "smtpguard.cause": "cause",
+    "smtpguard.fix": "fix",
+}
 _PROBLEMS: Final = frozenset(("warning", "error"))
 _BAD_ENDS: Final = frozenset(("failure", "unknown"))
 
@@ -46,7 +62,10 @@ def run(file: Path, *, problems: bool, last: int, follow: bool, color: bool) -> 
 
 
 def render(line: bytes, *, problems: bool = False, color: bool = False) -> bytes:
-    """A line of the log as `log.format = "console"` would have shown it; b"" where it is not wanted or empty."""
+    """A line of the log, as `log.format = "console"` has it but shorter; b"" where it is not wanted or empty.
+
+    Of a transaction that is who, to whom and by which ids, and for a refusal what was said, why, and what to do.
+    """
     text = line.decode("utf-8", "replace").rstrip("\r\n")
     event = _event(text)
     if event is None:
@@ -56,7 +75,17 @@ def render(line: bytes, *, problems: bool = False, color: bool = False) -> bytes
         return b""
     fields = {str(key): value for key, value in event.items() if key not in _HEAD}
     level, action, message = (str(event.get(key, "")) for key in ("log.level", "event.action", "message"))
-    return console_line(_seconds(event), level, action, message, fields, color=color)
+    below = b""
+    if action in _OF_MAIL:
+        told = [(label, event[key]) for key, label in _BELOW.items() if event.get(key)]
+        below = b"".join(_below(label, str(value)) for label, value in told)
+        fields = {label: event[key] for key, label in _BESIDE.items() if key in event}
+        action = ""  # the message says it
+    return console_line(_seconds(event), level, action, message, fields, color=color) + below
+
+
+def _below(label: str, value: str) -> bytes:
+    return f"{'':13}{label:<6} {clean(value, utf8=True)}\n".encode("utf-8", "replace")
 
 
 def _event(text: str) -> dict[str, Any] | None:
@@ -70,7 +99,10 @@ def _event(text: str) -> dict[str, Any] | None:
 
 
 def _is_problem(event: dict[str, Any]) -> bool:
-    return event.get("log.level") in _PROBLEMS or event.get("event.outcome") in _BAD_ENDS
+    if event.get("log.level") in _PROBLEMS:
+        return True
+    # The end of a transaction repeats its refusals, but one that broke off has none
+    return event.get("event.outcome") in _BAD_ENDS and not event.get("smtp.rcpt.refused")
 
 
 def _seconds(event: dict[str, Any]) -> float:

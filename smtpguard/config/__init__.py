@@ -9,6 +9,7 @@ lines.py     on which line a key stands           overlay.py   SMTPGUARD__SECTIO
 problems.py  the wording of mistakes              checks.py    contradictions, missing files, open doors
 secrets.py   passwords, tokens, users             sample.py    the annotated sample file
 show.py      settings as written, with origins    schema.py    the JSON Schema of the file
+rule_files.py  an operator's own classification rules
 Nothing here is kept between two calls, so a reload is a second `load`.
 """
 
@@ -17,7 +18,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -28,9 +29,11 @@ from smtpguard.config.checks import MISTAKES, WARNINGS, Remark
 from smtpguard.config.lines import key_lines
 from smtpguard.config.overlay import overlay
 from smtpguard.config.problems import ConfigError, Origin, Problem, wording
-from smtpguard.config.secrets import FileError, credential, load_users, read_secret
+from smtpguard.config.rule_files import own_rules, rule_files
+from smtpguard.config.secrets import FileError, credential, host_key, load_users, read_secret
 from smtpguard.config.settings import (
     RESTART_KEYS,
+    ClassifySettings,
     HttpSettings,
     KeyPath,
     ListenSettings,
@@ -48,6 +51,7 @@ from smtpguard.config.values import ListenAddress, Network
 
 __all__ = [
     "RESTART_KEYS",
+    "ClassifySettings",
     "ConfigError",
     "FileError",
     "HttpSettings",
@@ -65,9 +69,12 @@ __all__ = [
     "Settings",
     "TimeoutSettings",
     "defaults_for_sandbox",
+    "host_key",
     "load",
+    "load_tables",
     "load_users",
     "needs_restart",
+    "rule_files",
 ]
 
 PLACES: Final = (Path("smtpguard.toml"), Path("/etc/smtpguard/smtpguard.toml"))
@@ -107,6 +114,28 @@ def load(path: Path | None, environ: Mapping[str, str], *, sandbox: bool = False
         raise ConfigError(sorted(problems, key=lambda problem: problem.line or 0))
     warned += [remark for check in WARNINGS for remark in check(settings)]
     return Loaded(settings, path, tuple(origin.problem(*remark) for remark in warned), origin)
+
+
+def load_tables(path: Path | None, environ: Mapping[str, str], tables: Collection[str]) -> Loaded:
+    """As `load`, but of these tables alone; all else is at its default and may be wrong.
+
+    For commands that handle no mail and run as anybody: a file that was not asked for by name and may not be read
+    counts as none.
+    """
+    named = path is not None or bool(environ.get("SMTPGUARD_CONFIG"))
+    path = _find(path, environ)
+    if path is not None and not named and not os.access(path, os.R_OK):
+        path = None
+    origin = Origin(str(path or ""))
+    data = {name: table for name, table in (_read(path, origin) if path else {}).items() if name in tables}
+    prefixes = tuple(f"SMTPGUARD__{name.upper()}__" for name in tables)
+    problems = overlay(data, {name: value for name, value in environ.items() if name.startswith(prefixes)}, origin)
+    settings, more, _ = _validate(data, origin)
+    problems += more
+    problems += [origin.problem(*remark) for remark in own_rules(settings)]
+    if problems:
+        raise ConfigError(sorted(problems, key=lambda problem: problem.line or 0))
+    return Loaded(settings, path, origin=origin)
 
 
 def defaults_for_sandbox() -> Settings:

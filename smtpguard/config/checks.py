@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
+from smtpguard.config.rule_files import own_rules
 from smtpguard.config.secrets import FileError, load_users, probe
 from smtpguard.config.settings import KeyPath, ListenSettings, NextHopSettings, Settings
 from smtpguard.config.values import ListenAddress, is_ip, is_loopback, is_open
@@ -196,7 +197,7 @@ def http(settings: Settings) -> Iterator[Remark]:
 
 MISTAKES: Final[tuple[Check, ...]] = (
     *(no_door, same_address, open_to_the_world, proxy_without_trust, certificates, authorities, users, spool),
-    *(next_hops, logins, routes, http),
+    *(next_hops, logins, routes, http, own_rules),
 )
 
 

@@ -37,6 +37,7 @@ _WRITTEN: Final[Mapping[Callable[..., object], Schema]] = {
     values.hosts: _TEXTS,
     values.domains: _TEXTS,
     values.keywords: _TEXTS,
+    values.files: _TEXTS,
     values.host_name: {"type": "string", "maxLength": 253},
     values.source_address: _TEXT,
     values.line: {"type": "string", "maxLength": 200},

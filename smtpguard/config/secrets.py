@@ -5,8 +5,11 @@ What goes wrong is told without a word of what a file holds: the errors here can
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 import re
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -100,3 +103,11 @@ def load_users(path: Path) -> dict[str, str]:
     if reasons:
         raise FileError(*reasons)
     return users
+
+
+def host_key() -> bytes:
+    """The key of hashed addresses: one a host, across restarts; never the machine id itself (machine-id(5))."""
+    with contextlib.suppress(OSError):
+        if machine := Path("/etc/machine-id").read_bytes().strip():
+            return hashlib.blake2b(machine, person=b"smtpguard").digest()
+    return secrets.token_bytes(32)

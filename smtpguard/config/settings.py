@@ -33,6 +33,7 @@ Keywords = Annotated[tuple[str, ...], BeforeValidator(values.keywords)]
 HostName = Annotated[str, BeforeValidator(values.host_name)]
 Line = Annotated[str, BeforeValidator(values.line)]
 File = Annotated[str, BeforeValidator(values.file)]
+Files = Annotated[tuple[str, ...], BeforeValidator(values.files)]
 Tls = Literal["none", "opportunistic", "required", "implicit"]
 
 
@@ -147,6 +148,12 @@ class RouteSettings(Section):
     next_hop: str = key("", "the name of a [next_hop.NAME]")
 
 
+class ClassifySettings(Section):
+    """[classify]"""
+
+    rules: Files = key([], "your own rules: files, folders or patterns; they win over the built-in ones")
+
+
 class ReplySettings(Section):
     """[reply]"""
 
@@ -195,6 +202,7 @@ class Settings(Section):
     route: Annotated[tuple[RouteSettings, ...], BeforeValidator(_tables)] = section(
         tuple, "Other next hops for some mail: the first match wins; without one, next_hop.default."
     )
+    classify: ClassifySettings = section(ClassifySettings, "How a refusal is understood.")
     reply: ReplySettings = section(ReplySettings, "How a refusal reads.")
     privacy: PrivacySettings = section(PrivacySettings, "What is shown of addresses.")
     http: HttpSettings = section(HttpSettings, "For machines and monitors, not for mail.")

@@ -144,7 +144,7 @@ def toml(found: list[Shown]) -> str:
         if one.is_secret:
             text = f"# {one.path[-1]} {one.value}"
         lines.append(f"{text:<{_COLUMN}} # {one.origin}")
-    return "\n".join(lines[1:] + [""])
+    return "\n".join([*lines[1:], ""])
 
 
 def header(table: KeyPath) -> str:
@@ -157,4 +157,3 @@ def header(table: KeyPath) -> str:
 def as_json(found: list[Shown]) -> dict[str, dict[str, object]]:
     """The keys by their dotted names, as an object: `{"listen.smtp": {"value": ..., "origin": ...}}`."""
     return {dotted(one.path): {"value": one.value, "origin": one.origin} for one in found}
-

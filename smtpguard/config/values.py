@@ -255,6 +255,11 @@ def keywords(value: object) -> tuple[str, ...]:
     return _each(value, keyword)
 
 
+def files(value: object) -> tuple[str, ...]:
+    """Paths of files or folders, or patterns of them."""
+    return tuple(path for path in _each(value, file) if path)
+
+
 # --- text ------------------------------------------------------------------------------------------------------
 
 

@@ -66,7 +66,9 @@ def explain(monkeypatch: pytest.MonkeyPatch) -> Called:
 # --- the frame -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", [[], ["serve"], ["explain"], ["config"], ["config", "test"]])
+@pytest.mark.parametrize(
+    "command", [[], ["serve"], ["explain"], ["ingest"], ["rules"], ["rules", "test"], ["config"], ["config", "test"]]
+)
 def test_help_is_plain_and_imports_nothing_heavy(command: list[str]) -> None:
     code = (
         "import sys, smtpguard.cli as cli\n"
@@ -267,11 +269,25 @@ def test_a_maildir_is_for_the_sandbox(service: Called) -> None:
 
 def test_explain_hands_over_a_reply(explain: Called) -> None:
     assert run("explain", "550", "5.1.1", "no such user", "--host", "mx.example", "--verb", "rcpt").exit_code == 7
-    assert explain.arguments == ("550 5.1.1 no such user", None)
-    assert explain.options == {"host": "mx.example", "verb": "RCPT", "as_json": False, "color": False}
+    assert explain.arguments == (["550", "5.1.1", "no such user"], None)
+    options = {"rules": (), "host": "mx.example", "verb": "RCPT", "id": "", "as_json": False, "color": False}
+    assert explain.options == options
 
 
 def test_explain_hands_over_a_file_of_replies(explain: Called) -> None:
     assert run("--json", "explain", "--jsonl", "-").exit_code == 7
-    assert explain.arguments == (None, Path("-"))
+    assert explain.arguments == ((), Path("-"))
     assert explain.options["as_json"] is True
+
+
+def test_explain_knows_the_rules_of_the_configuration(explain: Called) -> None:
+    """Whatever else the configuration says, or lacks: explain handles no mail."""
+    Path("own.toml").write_text("")
+    Path("smtpguard.toml").write_text('[classify]\nrules = "own.toml"\n[listen]\nlmpt = "x"\n')
+    assert run("explain", "550 x").exit_code == 7
+    assert explain.options["rules"] == (Path("own.toml"),)
+    assert run("explain", "550 x", environ={"SMTPGUARD__CLASSIFY__RULES": "absent.toml"}).exit_code == 2
+    Path("other.toml").write_text("[classify]\nrule = 1\n")
+    found = run("explain", "550 x", "--config", "other.toml")
+    assert found.exit_code == 2
+    assert "other.toml:2: classify.rule: unknown key; did you mean 'rules'?" in found.stderr

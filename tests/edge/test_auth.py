@@ -257,6 +257,20 @@ async def test_a_handshake_that_never_comes_is_idle(tmp_path: Path) -> None:
         ("sesame", b"sesame", False),
         ("", b"", False),
     ],
+    ids=[
+        "scrypt",
+        "scrypt, another password",
+        "scrypt, passlib's base64",
+        "scrypt, costly",
+        "argon2",
+        "argon2, no password",
+        "ln too large",
+        "r = 0",
+        "no base64",
+        "argon2 of nonsense",
+        "clear text",
+        "nothing",
+    ],  # the hashes are salted: without names, two runs would collect different tests
 )
 def test_verify(stored: str, password: bytes, wanted: bool) -> None:
     assert verify(stored, password) is wanted

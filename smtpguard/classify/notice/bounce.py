@@ -15,7 +15,9 @@ from smtpguard.classify.notice import dsn, human, mime
 from smtpguard.classify.notice.mime import Part
 from smtpguard.classify.notice.notice import Notice
 
-MAX_FOR_DETECTORS: Final = 64 << 10
+MAX_FOR_DETECTORS: Final = 16 << 10
+MAX_LINE: Final = 998
+"""RFC 5322 2.1.1. Some detectors take a time that grows with the square of a line."""
 MAX_RECIPIENTS: Final = 100
 
 _DAEMON = re.compile(
@@ -52,13 +54,13 @@ def is_bounce(message: Part) -> bool:
 
 def notices(message: Part, octets: bytes) -> list[Notice]:
     """One a recipient that the message names; none where it names nobody. `octets` is the same message."""
-    account = human.account(dsn.explanation(message))
+    account = human.Account(dsn.explanation(message))
     returned = dsn.returned(message)
     sender = dsn.address_of(message.header.get("to", ""))
-    delayed = bool(_DELAY.search(account) or _DELAY.search(_words(message.header.get("subject", ""))))
+    delayed = bool(_DELAY.search(account.text) or _DELAY.search(_words(message.header.get("subject", ""))))
     seen = []
     for recipient in _recipients(message, account, octets, sender)[:MAX_RECIPIENTS]:
-        told = human.about(account, recipient)
+        told = account.about(recipient)
         seen.append(
             Notice(
                 "bounce",
@@ -76,7 +78,7 @@ def notices(message: Part, octets: bytes) -> list[Notice]:
     return seen
 
 
-def _recipients(message: Part, account: str, octets: bytes, sender: str) -> list[str]:
+def _recipients(message: Part, account: human.Account, octets: bytes, sender: str) -> list[str]:
     """By the surest source that names any: a header field of Exim and Gmail, detectors, heads of lines, the text."""
     not_these = {sender.lower(), dsn.address_of(message.header.get("from", "")).lower(), ""}
 
@@ -84,7 +86,7 @@ def _recipients(message: Part, account: str, octets: bytes, sender: str) -> list
         return [one for one in found if one.lower() not in not_these and not _DAEMON.match(one)]
 
     named = human.addresses(message.header.get("x-failed-recipients", ""))
-    return named or others(_detected(octets)) or others(human.heads(account)) or others(human.addresses(account))[:1]
+    return named or others(_detected(octets)) or others(account.heads) or others(human.addresses(account.text))[:1]
 
 
 def _detected(octets: bytes) -> list[str]:
@@ -95,7 +97,9 @@ def _detected(octets: bytes) -> list[str]:
     from flufl.bounce import all_failures
 
     try:
-        found = set().union(*all_failures(message_from_bytes(octets[:MAX_FOR_DETECTORS])))
+        lines = octets[:MAX_FOR_DETECTORS].splitlines(keepends=True)
+        message = message_from_bytes(b"".join(line if len(line) <= MAX_LINE else line[:MAX_LINE] for line in lines))
+        found = set().union(*all_failures(message))
     except Exception:  # its detectors are not made for any octets
         return []
     texts = {one.decode("utf-8", "replace") if isinstance(one, bytes) else str(one) for one in found}

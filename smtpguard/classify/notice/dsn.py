@@ -37,7 +37,7 @@ def notices(report: Part, status: Part) -> list[Notice]:
     # RFC 3464 2.1: the first block is of the message; some mailers leave it out, some write all in one
     first = blocks[0] if blocks else {}
     own = [block for block in blocks if block.keys() & {"final-recipient", "original-recipient", "action"}]
-    account = human.account(explanation(report))
+    account = human.Account(explanation(report))
     sender = _address(first.get("x-postfix-sender", "")) or address_of(report.header.get("to", ""))
     message_id = returned(report).get("message-id", "")
     at = mime.when(report.header.get("date", ""))
@@ -96,11 +96,11 @@ def _before_returned(report: Part) -> Iterator[Part]:
         yield from _before_returned(part)
 
 
-def _recipient(block: Fields, account: str) -> Said:
+def _recipient(block: Fields, account: human.Account) -> Said:
     """The reply of one recipient, the host and the verb."""
     status = status_of(block.get("status", ""))
     address = _address(block.get("final-recipient", "")) or _recipient_address(block)
-    told = human.about(account, address, status) if account else None
+    told = account.about(address, status)
     diagnostic = block.get("diagnostic-code", "")
     kind, typed, text = diagnostic.partition(";")
     best = said(text if typed and " " not in kind.strip() else diagnostic, status=status) if diagnostic else None
@@ -148,7 +148,7 @@ _ESCAPED = re.compile(r"\\x\{([0-9A-Fa-f]{2,6})\}")  # RFC 6533 3: EmbeddedUnico
 def _address(value: str) -> str:
     """RFC 3464 2.3.1: `rfc822; a@example.com`; without its type and brackets."""
     kind, typed, address = value.partition(";")
-    address = (address if typed else kind).strip()
+    address = (address if typed else kind if "@" in kind else "").strip()
     address = address.removeprefix("<").removesuffix(">").strip()
     return _ESCAPED.sub(lambda found: chr(min(int(found[1], 16), 0xD7FF)), address)[:320]
 

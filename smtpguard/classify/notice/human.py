@@ -1,14 +1,15 @@
 """The part of a bounce that is written for people: what it says of one recipient.
 
 Mailers agree on nothing here but on habits: an address at the head of a line and its account below it, a transcript
-with `>>>` and `<<<`, a copy of the message after a ruled line. `about` reads by those habits. Linear in texts of at
-most mime.MAX_TEXT octets; nothing here raises.
+with `>>>` and `<<<`, a copy of the message after a ruled line. `Account.about` reads by those habits. Linear in texts
+of at most mime.MAX_TEXT octets; nothing here raises.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import Final, NamedTuple
 
 from smtpguard.classify.notice.said import Said, said, verb_of
@@ -16,6 +17,10 @@ from smtpguard.mail.reply import EnhancedCode, Verb
 
 MAX_WORDS: Final = 500
 """Characters of a paragraph without a code that count as the reply."""
+MAX_SECTION: Final = 8192
+"""Characters that are looked at for one recipient."""
+MAX_PARAGRAPHS: Final = 60
+MAX_TRANSCRIPT: Final = 2000
 
 ADDRESS: Final = r"[^\s<>()\[\]\",;:@']{1,64}@(?:[\w-]{1,63}\.){1,8}[\w-]{2,63}"
 _HEAD = re.compile(
@@ -44,6 +49,11 @@ _SERVER = re.compile(
 )
 
 
+# sendmail, Courier, docomo: ">>> RCPT To:<a@b>" and "<<< 550 ..."; MDaemon: "--> " and "<-- " behind a time
+_LINE = re.compile(r"^.{0,60}?(>>>|<<<|-->|<--|while talking to) {0,4}(.{0,2000})$", re.M)
+_COMMAND = re.compile(rf"(MAIL FROM|RCPT TO|[A-Z]{{4,8}})\b[: ]*<?({ADDRESS})?", re.I)
+
+
 class Exchange(NamedTuple):
     """A command that was refused, out of a transcript; `rcpt` is the recipient of a RCPT."""
 
@@ -52,17 +62,61 @@ class Exchange(NamedTuple):
     host: str
     reply: str
 
-
-def account(text: str) -> str:
-    """The text without the message that it returns."""
-    # the first lines are never a copy: "Received: from" there would be the whole of a bare account
-    found = _RETURNED.search(text, min(len(text), 40))
-    return text[: found.start()] if found is not None else text
+    def is_about(self, address: str) -> bool:
+        """Whether it can be that recipient's: it names them, or nobody."""
+        named = {self.rcpt.lower()} if self.rcpt else {one.lower() for one in addresses(self.reply)}
+        return not named or address.lower() in named
 
 
-def heads(text: str) -> list[str]:
-    """The addresses that stand at the head of a line, in order, once each."""
-    return list(dict.fromkeys(found[1].rstrip(".") for found in _HEAD.finditer(text)))
+class Account:
+    """The words for people of one bounce, without the message that they return; read once for all recipients."""
+
+    def __init__(self, text: str) -> None:
+        # the first lines are never a copy: "Received: from" there would be the whole of a bare account
+        returned = _RETURNED.search(text, min(len(text), 40))
+        self.text: Final = text[: returned.start()] if returned is not None else text
+        self._heads: Final = [(found.start(), found.end(), found[1].rstrip(".")) for found in _HEAD.finditer(self.text)]
+        self._exchanges: Final = list(_transcript(self.text))
+
+    @property
+    def heads(self) -> list[str]:
+        """The addresses that stand at the head of a line, in order, once each."""
+        return list(dict.fromkeys(address for _, _, address in self._heads))
+
+    def about(self, address: str, status: EnhancedCode | None = None) -> Said | None:
+        """What is said of the refusal of one recipient; None where nothing is. `status` as in `said`."""
+        section = self._section(address.lower())
+        server = _SERVER.search(section)
+        host = server[1] if server is not None else ""
+        for exchange in self._exchanges:
+            if exchange.is_about(address):
+                found = said(exchange.reply, verb=exchange.verb, status=status)
+                return found._replace(host=exchange.host or found.host or host)
+        words: Said | None = None
+        for paragraph in _paragraphs(section):
+            found = said(paragraph, status=status)
+            if found.has_code:
+                return found._replace(host=found.host or host)
+            if words is None and any(map(str.isalpha, paragraph)):
+                words = said(paragraph[:MAX_WORDS], status=status)
+                words = words._replace(host=words.host or host)
+        return words
+
+    def _section(self, wanted: str) -> str:
+        """From the address to the next one's head; the address at the head of a line before one within a line."""
+        begin, end = -1, len(self.text)
+        for start, after, head in self._heads:
+            if begin < 0 and head.lower() == wanted:
+                begin = after
+            elif begin >= 0 and head.lower() != wanted:
+                end = start
+                break
+        if begin < 0:
+            at = self.text.lower().find(wanted) if wanted else -1
+            begin = at + len(wanted) if at >= 0 else 0
+        section = self.text[begin : min(end, begin + MAX_SECTION)]
+        closed = _CLOSED.search(section)
+        return (section[: closed.start()] if closed is not None else section).lstrip(">: \t")
 
 
 def addresses(text: str) -> list[str]:
@@ -70,56 +124,10 @@ def addresses(text: str) -> list[str]:
     return list(dict.fromkeys(found[0].rstrip(".") for found in _ANY.finditer(text)))
 
 
-def about(text: str, address: str, status: EnhancedCode | None = None) -> Said | None:
-    """What a text says of the refusal of one recipient; None where it says nothing. `status` as in `said`."""
-    section = _section(text, address)
-    server = _SERVER.search(section)
-    host = server[1] if server is not None else ""
-    for exchange in _transcript(text):
-        if not exchange.rcpt or exchange.rcpt.lower() == address.lower():
-            found = said(exchange.reply, verb=exchange.verb, status=status)
-            return found._replace(host=exchange.host or found.host or host)
-    words: Said | None = None
-    for paragraph in _paragraphs(section):
-        found = said(paragraph, status=status)
-        if found.has_code:
-            return found._replace(host=found.host or host)
-        if words is None and any(map(str.isalpha, paragraph)):
-            words = said(paragraph[:MAX_WORDS], status=status)
-            words = words._replace(host=words.host or host)
-    return words
-
-
-def _section(text: str, address: str) -> str:
-    """From the address to the next one's head; the address at the head of a line before one within a line."""
-    wanted = address.lower()
-    begin = -1
-    for found in _HEAD.finditer(text):
-        head = found[1].rstrip(".").lower()
-        if begin >= 0 and head != wanted:
-            return _opened(text[begin : found.start()])
-        if begin < 0 and head == wanted:
-            begin = found.end()
-    if begin < 0:
-        at = text.lower().find(wanted) if wanted else -1
-        begin = at + len(wanted) if at >= 0 else 0
-    return _opened(text[begin:])
-
-
-def _opened(section: str) -> str:
-    closed = _CLOSED.search(section)
-    return (section[: closed.start()] if closed is not None else section).lstrip(">: \t")
-
-
 def _paragraphs(text: str) -> Iterator[str]:
-    for paragraph in re.split(r"\n[ \t]*\n", text)[:60]:
+    for paragraph in re.split(r"\n[ \t]*\n", text)[:MAX_PARAGRAPHS]:
         if paragraph := paragraph.strip():
             yield paragraph
-
-
-# sendmail, Courier, docomo: ">>> RCPT To:<a@b>" and "<<< 550 ..."; MDaemon: "--> " and "<-- " behind a time
-_LINE = re.compile(r"^.{0,60}?(>>>|<<<|-->|<--|while talking to) {0,4}(.{0,2000})$", re.M)
-_COMMAND = re.compile(rf"(MAIL FROM|RCPT TO|[A-Z]{{4,8}})\b[: ]*<?({ADDRESS})?", re.I)
 
 
 def _transcript(text: str) -> Iterator[Exchange]:
@@ -127,20 +135,20 @@ def _transcript(text: str) -> Iterator[Exchange]:
     verb: Verb | None = None
     rcpt = host = ""
     lines: list[str] = []
-    for found in [*_LINE.finditer(text), None]:
-        mark, rest = found.groups() if found is not None else (">>>", "")
+    for found in islice(_LINE.finditer(text), MAX_TRANSCRIPT):
+        mark, rest = found[1], found[2].strip()
         if mark in ("<<<", "<--"):
-            if rest[:1] in "45" and rest[:3].isdigit() and (not lines or rest[:3] == lines[0][:3]):
-                lines.append(rest.rstrip())
+            if rest[:1] in "45" and rest[:3].isdigit():
+                lines.append(rest)
+                if rest[3:4] != "-":  # RFC 5321 4.2.1: the last line of a reply
+                    yield Exchange(verb, rcpt, host, "\n".join(lines))
+                    lines = []
             continue
-        if lines:
-            yield Exchange(verb, rcpt, host, "\n".join(lines))
-            lines = []
+        lines = []
         if mark == "while talking to":
-            host, verb, rcpt = rest.strip().rstrip(".:"), None, ""
-            host = host.split()[0].rstrip(".:") if host else ""
-        elif rest.strip() == ".":
+            host, verb, rcpt = rest.partition(" ")[0].rstrip(".:"), None, ""
+        elif rest == ".":
             verb, rcpt = Verb.DOT, ""
         elif (command := _COMMAND.match(rest)) is not None:
-            verb = verb_of(command[1].replace(":", " "))
+            verb = verb_of(command[1])
             rcpt = command[2] or "" if verb is Verb.RCPT else ""

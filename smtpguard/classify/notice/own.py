@@ -5,6 +5,7 @@ Addresses are as `privacy.addresses` left them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import orjson
@@ -41,7 +42,7 @@ def notice(line: bytes) -> Notice | None:
         case "recipient-accepted":
             action: Action = "delivered"
         case "recipient-refused":
-            told = _told(given, text("smtp.reply.text") or text("error.message") or text("message"))
+            told = _told(given, text("smtp.reply.text") or _no_answer(text))
             action = "delayed" if told.reply.klass == 4 else "failed"
         case "notice-received" if (word := text("smtpguard.notice.action")) in REFUSED:
             told = _told(given, text("smtp.reply.text"))
@@ -56,12 +57,18 @@ def notice(line: bytes) -> Notice | None:
         sender=text("smtp.mail_from"),
         host=text("server.address"),
         verb=told.verb if told is not None else None,
-        when=rfc3339(text("@timestamp")),
+        when=rfc3339(text("smtpguard.notice.at") or text("@timestamp")),
         message_id=text("email.message_id"),
         queue_id=text("smtp.queue_id"),
         id=text("event.id"),
         has_code=told is None or told.has_code,
     )
+
+
+def _no_answer(text: Callable[[str], str]) -> str:
+    """In the words of an MTA's log, for those are what rules know: a hop failure is none of the receiver's."""
+    host, why = text("server.address") or "the next hop", text("error.message") or text("error.type")
+    return f"connect to {host}: {why}" if text("error.type") == "connect" else f"lost connection with {host}: {why}"
 
 
 def _told(given: dict[str, Any], words: str) -> Said:

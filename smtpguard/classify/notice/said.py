@@ -61,11 +61,13 @@ def said(
 ) -> Said:
     """The reply in `text`; `host` and `verb` win over what the text says.
 
-    `status` is the enhanced code told beside it (a DSN's Status, a log's dsn=): used where the text gives none. `klass` is 4 or
-    5, of a text that gives no code at all.
+    `status` is the enhanced code told beside it (a DSN's Status, a log's dsn=): used where the text gives none.
+    `klass`, 4 or 5, is that of a text that gives no code at all.
     """
-    text = _without_ours(text[:MAX_TEXT].strip())
-    told_host, told_verb, text = _placed(text)
+    told_host, told_verb, text = _placed(text[:MAX_TEXT].strip())
+    if "[smtpguard] " in text:
+        hop_host, text = _without_ours(text)
+        told_host = hop_host or told_host  # the MTA knows no farther than us
     host, verb = host or told_host, verb or told_verb
     start = _start(text)
     if start is not None:
@@ -83,18 +85,19 @@ def said(
 
 # --- the words around a reply ----------------------------------------------------------------------------------------
 
-# Postfix smtp_trouble.c, smtp_chat.c: "host NAME[ADDRESS] said: REPLY (in reply to VERB command)"
-_SAID = re.compile(r"\bhost ([^\s\[]{1,255})\[[^\]]{0,80}\](?::\d+)? (said|refused to talk to me): ")
-_IN_REPLY_TO = re.compile(r"\s?\(in reply to (?:the )?([A-Za-z -]{1,20}?)(?: command)?\)\W{0,3}$")
+# Postfix smtp_trouble.c, smtp_chat.c: "host NAME[ADDRESS] said: REPLY (in reply to VERB command)"; a bounce folds it
+_SAID = re.compile(r"\bhost\s+([^\s\[]{1,255})\[[^\]]{0,80}\](?::\d+)?\s+(said|refused\s+to\s+talk\s+to\s+me):\s+")
+_IN_REPLY_TO = re.compile(r"\s*\(in\s+reply\s+to\s+(?:the\s+)?([A-Za-z\s-]{1,30}?)(?:\s+command)?\)\W{0,3}$")
+_TAIL: Final = 120
 # Postfix, where there was no reply: "lost connection with NAME[ADDRESS] while sending RCPT TO"
-_GONE = re.compile(
-    r"\b(?:connect to|lost connection with|conversation with|TLS handshake with) ([^\s\[]{1,255})\[[^\]]{0,80}\]"
-)
+_GONE = re.compile(r"\b(?:connect\s+to|lost\s+connection\s+with|conversation\s+with)\s+([^\s\[]{1,255})\[[^\]]{0,80}\]")
 _WHILE = re.compile(
-    r"\bwhile (?:receiving|sending|performing) (?:the )?"
-    r"(initial server greeting|EHLO|HELO|LHLO|MAIL FROM|RCPT TO|DATA|message body|end of data)",
+    r"\bwhile\s+(?:receiving|sending|performing)\s+(?:the\s+)?"
+    r"(initial\s+server\s+greeting|EHLO|HELO|LHLO|MAIL\s+FROM|RCPT\s+TO|DATA|message\s+body|end\s+of\s+data)",
     re.I,
 )
+# IONOS: "SMTP error from remote server for RCPT TO command, host: NAME (ADDRESS) reason: REPLY"
+_FOR = re.compile(r"\bfor\s+([A-Za-z ]{4,20})\s+command,\s+host:\s+(\S{1,255})\s")
 # Exim transports/smtp.c: "... H=NAME [ADDRESS]: SMTP error from remote mail server after VERB:...: REPLY", in bounces
 # with "host NAME [ADDRESS]" before it, in older versions behind it
 _EXIM_MARK: Final = "SMTP error from remote mail"
@@ -121,11 +124,13 @@ def _placed(text: str) -> tuple[str, Verb | None, str]:
     if (at := text.find(_EXIM_MARK)) >= 0 and (found := _EXIM.match(text, at)) is not None:
         before = [*_EXIM_HOST.finditer(text[:at])]
         return found[2] or (before[-1][1] if before else ""), verb_of(found[1]), text[found.end() :]
-    if (found := _IN_REPLY_TO.search(text, max(0, len(text) - 80))) is not None:
+    if (found := _IN_REPLY_TO.search(text, max(0, len(text) - _TAIL))) is not None:
         verb, text = verb_of(found[1]), text[: found.start()]
     if (found := _SAID.search(text)) is not None:
         refused = Verb.CONNECT if found[2].startswith("refused") else None
         return found[1], verb or refused, text[found.end() :]
+    if (found := _FOR.search(text)) is not None:
+        return found[2], verb or verb_of(found[1]), text
     if (found := _GONE.search(text)) is not None:
         host = found[1]
         if (at_verb := _WHILE.search(text)) is not None:
@@ -136,10 +141,16 @@ def _placed(text: str) -> tuple[str, Verb | None, str]:
     return host, verb, text
 
 
-def _without_ours(text: str) -> str:
-    """Without the lines that smtpguard itself added to a reply (contract 1.5)."""
-    at = text.find("[smtpguard] ")
-    return re.sub(r"\s*[45]\d\d[ -](?:[45]\.\d{1,3}\.\d{1,3})?\s*$", "", text[:at]) if at > 0 else text
+_OUR_TAIL = re.compile(r"\s*[45]\d\d[ -](?:[45]\.\d{1,3}\.\d{1,3})?\s*$")
+_OUR_HEAD = re.compile(r"([45]\d\d[ -](?:[45]\.\d{1,3}\.\d{1,3} )?)([\w.-]{1,255}) said: ")
+
+
+def _without_ours(text: str) -> tuple[str, str]:
+    """The next hop's host, and its reply without what smtpguard itself wrote around it (contract 1.5)."""
+    text = _OUR_TAIL.sub("", text[: text.find("[smtpguard] ")])
+    if (found := _OUR_HEAD.match(text)) is None:
+        return "", text
+    return found[2], found[1] + text[found.end() :]
 
 
 # --- the reply itself ------------------------------------------------------------------------------------------------
