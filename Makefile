@@ -9,6 +9,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Further arguments of pytest, as in: make test PYTEST="-k smuggling -x"
 PYTEST ?=
 
+# Most tests wait for sockets: more of them at once than there are cores
+WORKERS ?= 4
+
 .DEFAULT_GOAL := help
 .PHONY: help run test smoke cover bench check format mtas clean
 
@@ -19,7 +22,7 @@ run: $(VENV)/installed ## listen on 127.0.0.1 in front of the embedded next hop
 	@exec $(BIN)/smtpguard serve --sandbox
 
 test: $(VENV)/installed-dev mtas ## all that needs no load; with a real Postfix and Exim where they can be had
-	$(BIN)/python -m pytest $(PYTEST)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST)
 
 smoke: $(VENV)/installed ## make run, and what README.md does next
 	$(BIN)/python tests/smoke.py
@@ -58,6 +61,7 @@ $(VENV)/installed-dev: pyproject.toml | $(BIN)/python
 	$(PIP) install --editable '.[dev]'
 	@touch $@ $(VENV)/installed
 
-# The MTAs of tests/e2e. Never fails: what cannot be had is said there, and its tests are skipped.
+# The programs of tests/e2e and tests/deploy. Never fails: what cannot be had is said there, and its tests are skipped.
 mtas:
 	@sh tests/e2e/install.sh
+	@sh tests/deploy/install.sh

@@ -216,6 +216,7 @@ class Service:
             exposition=self.metrics.exposition,
             ready=lambda: {"listening": self._ready, "config": True},  # a bad file never becomes the configuration
             token=token.get_secret_value() if token else "",
+            names=(self._hostname,),
         )
         try:
             host, port = await self._http.start(where.host, where.port)

@@ -25,7 +25,16 @@ MAX_TEXT: Final = 4096
 """Octets of a reply that are looked at (categories: the bar)."""
 
 # by what a rule says at its most specific: (provider, text) of Rank; a rule may state its own
-_CONFIDENCE: Final = {(1, 3): 0.97, (1, 2): 0.95, (0, 3): 0.93, (0, 2): 0.88, (1, 1): 0.7, (0, 1): 0.6, (1, 0): 0.8, (0, 0): 0.4}
+_CONFIDENCE: Final = {
+    (1, 3): 0.97,
+    (1, 2): 0.95,
+    (0, 3): 0.93,
+    (0, 2): 0.88,
+    (1, 1): 0.7,
+    (0, 1): 0.6,
+    (1, 0): 0.8,
+    (0, 0): 0.4,
+}
 _CODE_ONLY = 0.25
 _DOUBT = 0.8
 """What is left of the confidence when words of another category stand in the same text."""
@@ -180,16 +189,22 @@ class Classifier:
         return self._read(reply, host, verb, whole=True).hits
 
     def prove(self, rules: Sequence[Rule] | None = None) -> list[str]:
-        """What is wrong with the examples of `rules` (all): an example that another rule wins, or that is a draw."""
+        """What is wrong with the examples of `rules` (all).
+
+        A rule must hold for its example, and the example must get the rule's category, from it or from one that says
+        more; a rule of another category that weighs as much as the winner is a draw.
+        """
         faults = []
         for rule in self.rules if rules is None else rules:
             for example in rule.examples:
                 hits = self.hits(example.reply, example.host, example.verb)
-                if not hits or hits[0].rule.id != rule.id:
-                    winner = hits[0].rule.id if hits else "no rule"
-                    faults.append(f"{rule.file}: {rule.id}: {str(example.reply)!r} is won by {winner}")
+                told = f"{rule.file}: {rule.id}: {str(example.reply)!r}"
+                if rule.id not in {hit.rule.id for hit in hits}:
+                    faults.append(f"{told} is not what the rule says")
+                elif hits[0].rule.category != rule.category:
+                    faults.append(f"{told} is won by {hits[0].rule.id}, {hits[0].rule.category}")
                 faults += [
-                    f"{rule.file}: {rule.id}: {str(example.reply)!r} is a draw with {hit.rule.id}"
+                    f"{told} is a draw of {hits[0].rule.id} and {hit.rule.id}"
                     for hit in hits[1:]
                     if hit.weight == hits[0].weight and hit.rule.category != hits[0].rule.category
                 ]
@@ -223,7 +238,9 @@ class Classifier:
                     held.append(Hit(rule, pattern.said(lower), span, lower[slice(*span)].decode("utf-8", "replace")))
                     bars |= self._bars.get(rule.id, 0)
             if tier.bare:
-                held += [Hit(rule) for rule in self._bare_for(provider, verb, code, enhanced) if rule.tier == tier.weight]
+                held += [
+                    Hit(rule) for rule in self._bare_for(provider, verb, code, enhanced) if rule.tier == tier.weight
+                ]
             if held:
                 if bars & there:
                     barred = {self._owners[one.number].id for one in self._book.find(read, bars)}
@@ -263,7 +280,7 @@ def _octets(text: str) -> bytes:
 
 
 def _matched(hit: Hit, read: Read, written: str) -> str:
-    """The words of a phrase as they were written, or in plain form where making the text plain joined or parted some."""
+    """The words of a phrase as written; in plain form where making the text plain joined or parted words."""
     start, end = hit.span
     shown = written.split()
     if len(shown) != len(read.written):
@@ -289,7 +306,9 @@ def _heaviness(hit: Hit) -> tuple[int, int, str]:
 def _confidence(best: Hit, *, doubt: bool) -> float:
     rule = best.rule
     sure = rule.confidence or (
-        _CODE_ONLY if not rule.patterns and not rule.phrases and not rule.enhanced else _CONFIDENCE[rule.rank.provider, rule.rank.text]
+        _CODE_ONLY
+        if not rule.patterns and not rule.phrases and not rule.enhanced
+        else _CONFIDENCE[rule.rank.provider, rule.rank.text]
     )
     return round(sure * _DOUBT if doubt else sure, 2)
 

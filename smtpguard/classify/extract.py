@@ -57,7 +57,6 @@ _RETRY = _compile(
 )
 
 
-
 def retry_after(text: bytes) -> float | None:
     """Seconds to wait as the text gives them, above 0 and at most a week; else None."""
     found = _RETRY.search(text)
@@ -153,15 +152,14 @@ def auth_results(text: bytes) -> str:
     return ", ".join(f"{method} {result}" for method, result in results.items())
 
 
-# Codes that a provider's own pages explain: Yahoo [TSS04], AOL and Comcast (RLY:B1) [BL21], Microsoft (S3150) and AS(42),
-# Google p=DmarcPolicy, Charter AUP#1260, Orange OFR_416, La Poste LPN007_510, GoDaddy IB607, Netease DT:SPM
+# Codes that a provider's own pages explain: Yahoo [TSS04] [BL21], AOL (RLY:B1), Microsoft (S3150) and AS(42), Google
+# p=DmarcPolicy, Charter AUP#1260, Orange OFR_416, La Poste LPN007_510, GoDaddy IB607, Netease DT:SPM
 _PROVIDER_CODE = _compile(
     r"\[(TSS?\d\d|IPTS\d\d|BL\d\d|RL\d+|P\d)\]|\((S\d{3,4}|(?:RLY|DYN|RTR|HVU|CON|DNS|SND|LC):[A-Z0-9]+|G\d{1,2})\)"
     r"|\b(AS\(\d+\))|\b(AUP#[A-Za-z0-9-]+|(?:OFR|LPN|LIB)\d*_?\d+|IB\d{3}|IPBL\d+|MXIN\d+|(?:SC|OU|DY|RP|HM)-00\d|DT:[A-Z]+|CXS?M?XRT|"
     r"NOBL|BL0000\d+|RL0000\d+|VS\d+-[A-Z]+)\b"
     r"|[?&](p=[A-Za-z]+)"
 )
-
 
 
 def provider_code(text: bytes) -> str:

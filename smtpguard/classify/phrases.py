@@ -5,10 +5,11 @@ A phrase is written as words and alternatives of words; ` ... ` between two part
     {mailbox} ... (is|was)? (unknown|not found|does not exist)
 
 `(a|b)` any of these, `x?` and `(x)?` may lack, `word*` any word that begins so, `{name}` a family of words.toml, `@` an
-address, `#ip` an IP address, `#host` a host name, `#url` a page, `#num` what begins with a digit; `#list`,
-`#domainlist`, `#arpa` and `#spf` are hosts and pages of block lists, of reverse DNS and of SPF. Punctuation is nothing but the end of a sentence, and
-ideographs are words each. All readings of a part are written out into one tree of words, so that a text costs the same
-whatever the number of phrases, and nothing a server writes makes it slow.
+address, `#ip` an IP address, `#num` what begins with a digit, `#host` a host name, `#url` a page; `#list`,
+`#domainlist`, `#arpa` and `#spf` a host or page of a block list, of a list of domains, of reverse DNS, of SPF.
+Punctuation is nothing but the end of a sentence, and ideographs are words each. All readings of a part are written out
+into one tree of words, so that a text costs the same whatever the number of phrases, and nothing a server writes makes
+it slow.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class _Sentence(NamedTuple):
 
 
 class Read(NamedTuple):
-    """A text that was read: its sentences, the candidates of all, and for each word which token of `written` it is of."""
+    """A text that was read: its sentences, all their candidates, and of which token of `written` each word is."""
 
     sentences: list[_Sentence]
     candidates: int
@@ -83,7 +84,7 @@ class Phrasebook:
         self._width: Final = len(phrases)
         self.all: Final = (1 << self._width) - 1
         """The bits of all phrases."""
-        # which phrases have a part in a slot: bit `slot * width + phrase`; set from the start where they have none there
+        # which phrases have a part in a slot: bit `slot * width + phrase`; set from the start where they have none
         self._free = 0
         uses: dict[str, int] = {}
         parts_of: list[tuple[str, ...]] = []
@@ -267,7 +268,11 @@ def _words_of(token: str) -> list[str]:
         if "@" in core and not _PARTED.search(core):
             return ["@"]
         before, _, behind = _ADDRESS.sub(" @ ", token, count=1).partition(" @ ")
-        return [*(_words_of(before) if before else ()), "@", *(_words_of(behind) if behind and "@" not in behind else ())]
+        return [
+            *(_words_of(before) if before else ()),
+            "@",
+            *(_words_of(behind) if behind and "@" not in behind else ()),
+        ]
     if "://" in token or token.startswith("www."):
         return ["#url"]
     if "." in core or ":" in core:

@@ -104,7 +104,7 @@ _SPELLINGS: Final = (
     ("e-mail", "email"),
 )
 # letters with a mark that Unicode does not take apart
-_UNDECOMPOSED: Final = str.maketrans({"ł": "l", "ø": "o", "đ": "d", "ß": "ss", "ı": "i", "æ": "ae", "œ": "oe"})
+_UNDECOMPOSED: Final = str.maketrans({"ł": "l", "ø": "o", "đ": "d", "ß": "ss", "\u0131": "i", "æ": "ae", "œ": "oe"})
 
 # An escape, a class, an opening bracket, or any character; `gap` is what matches any text and its quantifier.
 _ITEM = re.compile(

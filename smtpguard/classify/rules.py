@@ -52,7 +52,7 @@ class RuleError(ValueError):
 
 
 class Rank(NamedTuple):
-    """How specific a rule is; the greater wins. `own` is 1 for an operator's, `text` 3 for telling words, 1 for vague."""
+    """How specific a rule is; the greater wins. `own`: 1 for an operator's; `text`: 3 telling, 2 plain, 1 vague."""
 
     own: int
     provider: int
@@ -229,7 +229,7 @@ def _build(table: Mapping[str, Any], file: str, *, own: bool) -> Rule:
         enhanced=tuple(mask for word in _listed(table, "enhanced") for mask in _masks(word)),
         patterns=patterns,
         phrases=tuple(p for word in _listed(table, "says") for p in _phrases(word)),
-        unless=tuple(p for word in  _listed(table, "unless") for p in _phrases(word)),
+        unless=tuple(p for word in _listed(table, "unless") for p in _phrases(word)),
         vague=table.get("vague", False),
         telling=table.get("telling", False),
         examples=tuple(map(_example, table["examples"])),
@@ -335,5 +335,7 @@ def _phrases(phrase: Any) -> list[str]:
         remedy = _did_you_mean(str(error), words.FAMILIES)
         raise _BadError(f"phrase {phrase!r}: no words {{{error}}}", remedy) from None
     except PhraseError as error:
-        raise _BadError(f"phrase {phrase!r}: {error}", "write words, (a|b), x?, word*, {family}, and ... between") from None
+        raise _BadError(
+            f"phrase {phrase!r}: {error}", "write words, (a|b), x?, word*, {family}, and ... between"
+        ) from None
     return whole

@@ -13,6 +13,7 @@ from typing import Final
 
 from smtpguard.classify.regex import plain
 
+
 class UnknownError(KeyError):
     """No such family; the text is its name."""
 

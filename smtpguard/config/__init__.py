@@ -266,17 +266,20 @@ def _with_secrets(
 ) -> tuple[Settings, list[Remark], list[Remark]]:
     """The settings with passwords and token read; what could not be, and what is odd.
 
-    Each comes from its file, else from the systemd credential of its name, else from the environment.
+    Each comes from the systemd credential of its name, else from its file, else from the environment: a service that
+    may not read the file is given the credential, and one configuration serves both it and root's `check`.
     """
     wrong: list[Remark] = []
     odd: list[Remark] = []
 
     def secret(path: KeyPath, file: str) -> SecretStr | None:
         name = ".".join(map(str, path))
+        who = f"systemd credential {name} "
         try:
-            return read_secret(file) if file else credential(environ, name)
+            given = credential(environ, name)
+            who = ""
+            return given or (read_secret(file) if file else None)
         except FileError as error:
-            who = "" if file else f"systemd credential {name} "
             wrong.append(((*path[:-1], f"{path[-1]}_file"), f"{who}{error}"))
             return None
 
@@ -285,7 +288,7 @@ def _with_secrets(
         path = ("next_hop", name, "password")
         found = secret(path, hop.password_file)
         if found and path in origin.variables:
-            odd.append((path, "has no effect: the password comes from a file"))
+            odd.append((path, "has no effect: the password comes from a file or a credential"))
         hops[name] = hop.model_copy(update={"password": found or hop.password})
     token = secret(("http", "token"), settings.http.token_file)
     http = settings.http.model_copy(update={"token": token or settings.http.token})

@@ -25,9 +25,9 @@ _ARGON2: Final = re.compile(
     r"\$[A-Za-z0-9+/]{11,88}\$[A-Za-z0-9+/]{16,88}",
     re.ASCII,
 )
-# ln is log2 of N; at 20 with r=8 one check takes 1 GiB, which no login is worth
+# ln is log2 of N; a check takes 128 * r * N octets: 1 GiB at 20 with r=8, which no login is worth
 _SCRYPT: Final = re.compile(
-    r"\$scrypt\$ln=(?:[1-9]|1[0-9]|20),r=(?:[1-9]|[12][0-9]|3[0-2]),p=(?:[1-9]|1[0-6])"
+    r"\$scrypt\$ln=(?:[1-9]|1[0-9]|20),r=[1-8],p=(?:[1-9]|1[0-6])"
     r"\$[A-Za-z0-9+/.]{11,88}\$[A-Za-z0-9+/.]{16,88}",
     re.ASCII,
 )
@@ -70,8 +70,13 @@ def read_secret(path: Path | str) -> SecretStr:
 def credential(environ: Mapping[str, str], name: str) -> SecretStr | None:
     """A systemd credential (systemd.exec(5), LoadCredential=), or None where there is none of that name."""
     folder = environ.get("CREDENTIALS_DIRECTORY", "")
+    if not folder:
+        return None
     path = Path(folder, name)
-    return read_secret(path) if folder and path.exists() else None
+    with contextlib.suppress(PermissionError):  # of the folder: reading says so, in its own words
+        if not path.exists():
+            return None
+    return read_secret(path)
 
 
 def load_users(path: Path) -> dict[str, str]:

@@ -16,7 +16,7 @@ import ipaddress
 import socket
 import ssl
 import threading
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -104,6 +104,10 @@ def tls_context(settings: NextHopSettings) -> ssl.SSLContext | None:
     if settings.tls_cert:
         context.load_cert_chain(settings.tls_cert, settings.tls_key or None)
     return context
+
+
+_NO_SUCH_MECHANISM = frozenset({500, 501, 502, 504, 534, 538})
+"""Of the mechanism, not of the password: another may do (RFC 4954 4, 6)."""
 
 
 class Gate(SMTPProtocol):
@@ -291,13 +295,32 @@ class _Attempt:
             self._verb = Verb.AUTH
             if tls is None and not _is_loopback(transport.get_extra_info("peername")):
                 return self._failure(FailureKind.TLS, "a password is only sent inside TLS")
-            if "AUTH" not in keywords:
-                return self._failure(FailureKind.CAPABILITY, "AUTH is not offered", "AUTH")
+            if "AUTH" not in keywords or not client.supported_auth_methods:
+                return self._failure(FailureKind.CAPABILITY, "no AUTH mechanism that we know is offered", "AUTH")
             password = settings.password.get_secret_value() if settings.password is not None else ""
-            await client.login(settings.username, password, timeout=self._within(timeout.command))
+            await self._log_in(client, settings.username, password)
         if gate.fault or transport.is_closing():
             return self._failure(FailureKind.DISCONNECT, "closed")
         return Connected(transport, keywords, replace(self._hop, tls_version=tls.version() or "" if tls else ""))
+
+    async def _log_in(self, client: aiosmtplib.SMTP, username: str, password: str) -> None:
+        """By the first mechanism that both sides know; the next one only where that is not to be had (RFC 4954 4).
+
+        aiosmtplib's own `login` goes on after 535 too: two failed logins a connection, and the account is locked soon.
+        """
+        mechanisms: dict[str, Callable[..., Awaitable[object]]] = {
+            "cram-md5": client.auth_crammd5,
+            "plain": client.auth_plain,
+            "login": client.auth_login,
+        }
+        known = [mechanisms[name] for name in client.supported_auth_methods]
+        for attempt, mechanism in enumerate(known, start=1):
+            try:
+                await mechanism(username, password, timeout=self._within(self._settings.timeout.command))
+                return
+            except aiosmtplib.SMTPAuthenticationError as refused:
+                if refused.code not in _NO_SUCH_MECHANISM or attempt == len(known):
+                    raise
 
     async def _greet(self, client: aiosmtplib.SMTP) -> dict[str, str]:
         self._verb = Verb.EHLO  # no HELO after a refused EHLO: without ESMTP we could not keep our promises

@@ -291,7 +291,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Match replies with what is due."""
         if self._is_over():
-            self._transport.close()  # 221, or whatever else it answers to QUIT
+            self._transport.abort()  # 221, or whatever else it answers to QUIT; closing inside TLS may raise here
             return
         try:
             for lines in self._reader.feed(data):

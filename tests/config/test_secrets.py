@@ -34,14 +34,15 @@ def password(found: Loaded) -> str:
     return held.get_secret_value()
 
 
-def test_a_password_comes_from_a_file_then_a_credential_then_the_environment(tmp_path: Path) -> None:
+def test_a_password_comes_from_a_credential_then_a_file_then_the_environment(tmp_path: Path) -> None:
     Path("pw").write_text("from file \n")
     (tmp_path / "next_hop.default.password").write_text("from systemd")
     systemd = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
     variable = {"SMTPGUARD__NEXT_HOP__DEFAULT__PASSWORD": '["from environment'}
     assert password(loaded(environ=variable)) == '["from environment'
     assert password(loaded(environ=systemd)) == "from systemd"
-    assert password(loaded('password_file = "pw"', {**systemd, **variable})) == "from file "
+    assert password(loaded('password_file = "pw"', variable)) == "from file "
+    assert password(loaded('password_file = "pw"', {**systemd, **variable})) == "from systemd"
 
 
 def test_a_password_twice_is_odd() -> None:

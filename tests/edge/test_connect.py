@@ -401,11 +401,14 @@ async def test_login_inside_tls(certs: CaAndServer) -> None:
     async with _tls(certs, users={"u": "secret-word"}) as hop:
         got = await _dial(hop.port, tls="required", tls_ca_file=str(certs.ca), **LOGIN)
         assert isinstance(got, Connected)
+        before = len([line for line in hop.commands if line.startswith(b"AUTH")])
         bad = await _dial(
             hop.port, tls="required", tls_ca_file=str(certs.ca), username="u", password=SecretStr("other-word")
         )
         assert isinstance(bad, Reply)
         assert (bad.code, bad.verb) == (535, Verb.AUTH)
+        # One failed login, not one a mechanism: accounts are locked for less
+        assert len([line for line in hop.commands if line.startswith(b"AUTH")]) == before + 1
 
 
 async def test_auth_not_offered_is_a_lack_and_no_password_is_sent() -> None:
