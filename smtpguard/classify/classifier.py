@@ -1,8 +1,8 @@
-"""A reply's category: all rules searched at once, then the most specific that holds.
+"""A reply's category: all phrases searched at once, then the most specific rule that holds.
 
-One search finds what a text contains; the few rules found are weighed by their rank (rules.py), and rules without text
-are looked up by code. The same search says whose text it is (providers.toml), which block list it names, and whether
-there is anything to extract. It never raises, whatever a server wrote.
+One pass over the words finds which phrases a text may hold (phrases.py). The tiers of rules, weightiest first, are then
+asked in turn until one has a rule that holds: most replies are told by their first. Rules without text are looked up by
+code. What the text says beside its cause is read out last (extract.py). It never raises, whatever a server wrote.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ class Classifier:
         said = [(rule, phrase) for rule in self.rules for phrase in rule.phrases]
         unsaid = [(rule, phrase) for rule in self.rules for phrase in rule.unless]
         self._owners: Final = [rule for rule, _ in (*said, *unsaid)]
-        self._book: Final = Phrasebook([phrase for _, phrase in (*said, *unsaid)])
+        self.book: Final = Phrasebook([phrase for _, phrase in (*said, *unsaid)])
         self._bars: Final[dict[str, int]] = {}  # of a rule: the bits of its `unless`
         for number, (rule, _) in enumerate(unsaid, len(said)):
             self._bars[rule.id] = self._bars.get(rule.id, 0) | 1 << number
@@ -220,14 +220,14 @@ class Classifier:
         provider = provider_of(host) if host else OTHER
         if provider == OTHER:
             provider = provider_in(lower)
-        read = self._book.read(simple)
+        read = self.book.read(simple)
         there = read.candidates
         hits: list[Hit] = []
         for tier in self._tiers if provider != OTHER else self._anybody_s:
             held: list[Hit] = []
             bars = 0
             if there & tier.says:
-                for number, said, start, end in self._book.find(read, tier.says):
+                for number, said, start, end in self.book.find(read, tier.says):
                     rule = self._owners[number]
                     if rule.is_free or rule.holds(provider, verb, code, enhanced):
                         held.append(Hit(rule, said, (start, end)))
@@ -235,7 +235,8 @@ class Classifier:
             for pattern in tier.patterns:
                 rule = pattern.rule
                 if rule.holds(provider, verb, code, enhanced) and (span := pattern.find(lower))[0] >= 0:
-                    held.append(Hit(rule, pattern.said(lower), span, lower[slice(*span)].decode("utf-8", "replace")))
+                    shown = text if len(text) == len(lower) else lower  # as written, unless the plain form is longer
+                    held.append(Hit(rule, pattern.said(lower), span, shown[slice(*span)].decode("utf-8", "replace")))
                     bars |= self._bars.get(rule.id, 0)
             if tier.bare:
                 held += [
@@ -243,7 +244,7 @@ class Classifier:
                 ]
             if held:
                 if bars & there:
-                    barred = {self._owners[one.number].id for one in self._book.find(read, bars)}
+                    barred = {self._owners[one.number].id for one in self.book.find(read, bars)}
                     held = [hit for hit in held if hit.rule.id not in barred]
                 hits += _weighed(held) if len(held) > 1 else held
                 if hits and not whole:

@@ -12,7 +12,7 @@ from importlib.resources import files
 from ipaddress import ip_address
 from typing import Final
 
-from smtpguard.classify.regex import Regex, compiled
+from smtpguard.classify.regex import Groups, Regex, compiled, grouper
 from smtpguard.mail.reply import EnhancedCode
 
 MAX_RETRY_S: Final = 7 * 86400.0
@@ -40,17 +40,17 @@ def _compile(pattern: str) -> Regex:
     return compiled(pattern, any_case=True)
 
 
-def _first(pattern: Regex, text: bytes) -> str:
+def _first(groups: Groups, text: bytes) -> str:
     """The first group of the first match that is not empty; "" without."""
-    found = pattern.search(text)
-    return next((g.decode("utf-8", "replace") for g in found.groups() if g), "") if found is not None else ""
+    found = groups(text)
+    return next((group.decode("utf-8", "replace") for group in found if group), "") if found is not None else ""
 
 
 # --- the wait --------------------------------------------------------------------------------------------------------
 
 _UNITS: Final = {"sec": 1, "sekunde": 1, "min": 60, "hour": 3600, "hr": 3600, "stunde": 3600, "day": 86400}
 # "try again in 300 seconds", "retry in 5 minutes", "greylisted for 60 sec", "wait 1 hour", "in 00:05:00"
-_RETRY = _compile(
+_RETRY = grouper(
     r"\b(?:again|retry|retrying|wait|back|later|gr[ae]y-?list\w*|defer\w*|delay\w*|in|after|for)[ :(=]+"
     r"(?:at least |about |another )?"
     r"(?:(\d{1,6}) ?(sec|min|hour|hr|day|sekunde|stunde)|(\d{1,2}):(\d{2}):(\d{2})\b)"
@@ -59,10 +59,10 @@ _RETRY = _compile(
 
 def retry_after(text: bytes) -> float | None:
     """Seconds to wait as the text gives them, above 0 and at most a week; else None."""
-    found = _RETRY.search(text)
+    found = _RETRY(text)
     if found is None:
         return None
-    number, unit, *clock = (group.decode() if group else "" for group in found.groups())
+    number, unit, *clock = (group.decode() for group in found)
     if unit:
         wait = float(int(number) * _UNITS.get(unit.lower(), 0))  # RE2 takes U+017F for an s
     else:
@@ -86,20 +86,20 @@ _LISTS: Final = tuple((entry, _compile(entry.pattern)) for entry in BLOCKLISTS)
 _ANY_LIST: Final = _compile("|".join(entry.pattern for entry in BLOCKLISTS))
 
 # a zone that is in no table: the word after "blocked using", "listed at" and the like, if it is a host name
-_ZONE = _compile(
+_ZONE = grouper(
     r"\b(?:blocked (?:using|by)|list(?:ed|ing) (?:at|in|on|by|with)|rejected (?:using|by)"
     r"|black ?list(?:ed)? (?:at|by|in|using)|dnsbl|rbl)"
     r"(?: server response)?[ :(]*(?:the )?([a-z0-9-]+(?:\.[a-z0-9-]+)*\.[a-z]{2,})\b"
 )
 _IP = _compile(r"\b((?:\d{1,3}\.){3}\d{1,3}|[0-9a-f]{1,4}:[0-9a-f:]*:[0-9a-f:.]*[0-9a-f])\b")
 # a domain said to be the sender's: "sending domain [x]", "email from x is", "x's DMARC policy", "MAIL FROM domain [x]"
-_DOMAIN = _compile(
+_DOMAIN = grouper(
     r"(?:sending domain|sender(?:'s)? domain|mail ?from domain|(?:spf|dkim) domain|email from|due to|spf-check failed:"
     r"|domain of sender address [^ @]*@?|sender address <?[^ @]*@|from domain|spf record of|records for)"
     r" ?(?:domain )?[\[(<:]{0,2} ?((?:[a-z0-9_-]+\.)+[a-z]{2,})\b"
 )
-_LIMIT = _compile(r"(?:limit|max(?:imum)?|size|exceeds?)[^0-9]{0,40}?\b(\d[\d,]*(?: ?(?:bytes|octets|[kmg]i?b)\b)?)")
-_URL = _compile(r"\bhttps?://[a-z0-9][^\s<>\"'\[\])]+")
+_LIMIT = grouper(r"(?:limit|max(?:imum)?|size|exceeds?)[^0-9]{0,40}?\b(\d[\d,]*(?: ?(?:bytes|octets|[kmg]i?b)\b)?)")
+_URL = grouper(r"\b(https?://[a-z0-9][^\s<>\"'\[\])]+)")
 # Google: "DKIM = did not pass", Microsoft: "Spf= Fail , Dkim= Pass , DMARC= Fail"
 _AUTH_RESULT = _compile(
     r"\b(spf|dkim|dmarc) ?(?:\[[^\]]*\] with ip: \[[^\]]*\] |with ip-address )?"
@@ -139,8 +139,7 @@ def limit(text: bytes) -> str:
 
 def url(text: bytes) -> str:
     """The first web page named, without closing punctuation; "" without."""
-    found = _URL.search(text)
-    return found.group().decode("utf-8", "replace").rstrip(".,;:!?") if found is not None else ""
+    return _first(_URL, text).rstrip(".,;:!?")
 
 
 def auth_results(text: bytes) -> str:
@@ -154,7 +153,7 @@ def auth_results(text: bytes) -> str:
 
 # Codes that a provider's own pages explain: Yahoo [TSS04] [BL21], AOL (RLY:B1), Microsoft (S3150) and AS(42), Google
 # p=DmarcPolicy, Charter AUP#1260, Orange OFR_416, La Poste LPN007_510, GoDaddy IB607, Netease DT:SPM
-_PROVIDER_CODE = _compile(
+_PROVIDER_CODE = grouper(
     r"\[(TSS?\d\d|IPTS\d\d|BL\d\d|RL\d+|P\d)\]|\((S\d{3,4}|(?:RLY|DYN|RTR|HVU|CON|DNS|SND|LC):[A-Z0-9]+|G\d{1,2})\)"
     r"|\b(AS\(\d+\))|\b(AUP#[A-Za-z0-9-]+|(?:OFR|LPN|LIB)\d*_?\d+|IB\d{3}|IPBL\d+|MXIN\d+|(?:SC|OU|DY|RP|HM)-00\d|DT:[A-Z]+|CXS?M?XRT|"
     r"NOBL|BL0000\d+|RL0000\d+|VS\d+-[A-Z]+)\b"

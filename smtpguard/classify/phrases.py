@@ -52,12 +52,13 @@ class _Node:
     __slots__ = ("after", "parts", "said", "uses")
 
     def __init__(self) -> None:
-        self.after: dict[str, _Node] = {}
+        self.after: dict[str, _Node] = _NOTHING  # shared until there is something: most places are ends
         self.parts = 0  # the parts that end here, as bits
         self.uses = 0  # the phrases that have one of them, as bits
         self.said = 0  # characters on the way here
 
 
+_NOTHING: Final[dict[str, _Node]] = {}
 _Word = tuple[tuple[str, ...], list[_Node]]
 
 
@@ -107,6 +108,7 @@ class Phrasebook:
         # the words that phrases are made of, known from the start; in a text most are such
         vocabulary = {word for part in uses for reading in readings(part) for word in reading}
         self._known: Final = {word: self._symbols(word) for word in vocabulary if word.isalpha() and word.isascii()}
+        self._known.update((sign, self._symbols(sign)) for sign in ("@", "#ip", "#host", "#url"))
         self._token = lru_cache(maxsize=16384)(self._read_token)
 
     def _plant(self, reading: tuple[str, ...], part: int, use: int) -> None:
@@ -116,6 +118,8 @@ class Phrasebook:
                 self._prefixes.setdefault(word[:_STEM], set()).add(word[:-1])
             after = node.after.get(word)
             if after is None:
+                if node.after is _NOTHING:
+                    node.after = {}
                 after = node.after[word] = _Node()
             node = after
         node.parts |= part
@@ -134,9 +138,8 @@ class Phrasebook:
             return [known], ends
         words = []
         for word in _words_of(token):
-            if word in ("#host", "#url"):
-                signs = tuple(sign for sign, known in _SIGNS if known.search(token)) if _ANY_SIGN.search(token) else ()
-                words.append(self._symbols(word, signs))
+            if word in ("#host", "#url") and _ANY_SIGN.search(token):
+                words.append(self._symbols(word, tuple(sign for sign, known in _SIGNS if known.search(token))))
             else:
                 words.append(self._known.get(word) or self._symbols(word, ("#num",) if word[0].isdigit() else ()))
         return words, ends
@@ -332,6 +335,8 @@ def readings(part: str) -> frozenset[tuple[str, ...]]:
     if at != len(lexemes):
         raise PhraseError("a bracket too many")
     found = frozenset(tuple(text.split()) if text.isascii() else _split(text) for text in texts)
+    if any(word[-1] == "*" and len(word) <= _STEM for words in found for word in words):
+        raise PhraseError(f"a word of {part!r} has less than {_STEM} characters before its *")
     if () in found:
         raise PhraseError(f"{part!r} may be no word at all")
     return found

@@ -45,6 +45,9 @@ class Regex(Protocol):
 Find = Callable[[bytes], tuple[int, int]]
 """Where a pattern is found first, (start, end) in octets; (-1, -1) where it is not."""
 
+Groups = Callable[[bytes], list[bytes] | None]
+"""What the groups of a pattern hold where it is found first, b"" for those that took no part; None where it is not."""
+
 
 def compiled(pattern: str, *, any_case: bool = False) -> Regex:
     """The pattern ready to search UTF-8 octets; PatternError where RE2 does not take it."""
@@ -68,6 +71,17 @@ def finder(pattern: str) -> Find:
         return span
 
     return find
+
+
+def grouper(pattern: str) -> Groups:
+    """The pattern, in any case, as a function that gives its groups; PatternError as of `compiled`."""
+    match = compiled(pattern, any_case=True)._regexp.Match  # type: ignore[attr-defined]
+
+    def groups(text: bytes) -> list[bytes] | None:
+        spans = match(_ANYWHERE, text, 0, len(text))
+        return None if spans[0][0] < 0 else [text[start:end] if start >= 0 else b"" for start, end in spans[1:]]
+
+    return groups
 
 
 def lowered(pattern: str) -> str:

@@ -19,10 +19,9 @@
     scope = "sender"
     confidence = 0.9
 
-An operator's own rule wins over ours; then the most specific, in this order: provider, text (plain before vague),
-enhanced code, code, verb, and then how many characters its pattern itself found, without gaps such as `.*`; at last the
-rule with fewer patterns. The order of rules and files means nothing. All mistakes are RuleError: where,
-what, and what to do.
+An operator's own rule wins over ours; then the most specific, in this order: provider, text (telling, plain, vague),
+enhanced code, code, verb, and then how many characters its words themselves have, without gaps such as ` ... ` or `.*`.
+The order of rules and files means nothing. All mistakes are RuleError: where, what, and what to do.
 """
 
 from __future__ import annotations

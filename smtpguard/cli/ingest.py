@@ -19,7 +19,7 @@ from smtpguard.classify import Classification, Classifier, RuleError, load
 from smtpguard.classify.notice import REFUSED, Notice, read_message
 from smtpguard.cli.options import EXIT_FINE, EXIT_FOUND, EXIT_TEMPORARY, EXIT_USAGE
 from smtpguard.cli.source import Source, Unreadable
-from smtpguard.cli.tally import rfc3339
+from smtpguard.cli.tally import many, rfc3339
 from smtpguard.config import ConfigError, host_key, load_tables, rule_files
 from smtpguard.edge.log import LEVELS, Render, console_line, json_line
 from smtpguard.mail.reply import clean
@@ -92,7 +92,7 @@ class _Count:
     def __str__(self) -> str:
         told = ", ".join(f"{action} {count:,}" for action, count in self.actions.most_common()) or "none"
         others = f"; {self.others:,} that told nothing" if self.others else ""
-        return f"{self.actions.total():,} notices in {self.messages:,} messages ({told}){others}"
+        return f"{many(self.actions.total(), 'notice')} in {many(self.messages, 'message')} ({told}){others}"
 
 
 class _Writer:

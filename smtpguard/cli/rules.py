@@ -20,7 +20,7 @@ from smtpguard.classify.categories import BY_NAME, group_of, guide
 from smtpguard.classify.notice import REFUSED
 from smtpguard.cli.options import EXIT_FINE, EXIT_FOUND, EXIT_USAGE
 from smtpguard.cli.source import Source, Unreadable
-from smtpguard.cli.tally import Tally, shape
+from smtpguard.cli.tally import Tally, many, shape
 from smtpguard.config import rule_files
 from smtpguard.mail.reply import Reply, Verb, clean
 
@@ -220,12 +220,8 @@ def test(paths: Sequence[Path], *, as_json: bool, quiet: bool) -> int:
             print(f"note: and {len(taken) - MAX_NOTES} more (--json has all)")
         if not faults:
             count = sum(len(rule.examples) for rule in own)
-            print(f"ok: {_many(len(own), 'rule')}, {_many(count, 'example')}, {_many(len(files), 'file')}")
+            print(f"ok: {many(len(own), 'rule')}, {many(count, 'example')}, {many(len(files), 'file')}")
     return EXIT_FOUND if faults else EXIT_FINE
-
-
-def _many(count: int, word: str) -> str:
-    return f"{count:,} {word}{'' if count == 1 else 's'}"
 
 
 def _unproven(classifier: Classifier, own: Sequence[Rule]) -> Iterator[Fault]:

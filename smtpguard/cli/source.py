@@ -186,12 +186,12 @@ def _kind(head: bytes) -> Kind:
         return "mbox"
     if _EXCHANGE.match(head):
         return "log"
-    lines = [line for line in head.splitlines()[:200] if line.strip()]
-    # a stamp and a colon make a field of RFC 5322 of a log line; no field is called so
-    if any(map(_STAMP.match, lines[:20])) or any(b'"event.action"' in line for line in lines if line[:1] == b"{"):
-        return "log"
+    # before the log: the body of a message may hold the lines of one, while no line of a log begins with such a field
     if len(mime.fields(mime.split(head)[0]).keys() & _MAIL_FIELDS) >= 2:
         return "message"
+    lines = [line for line in head.splitlines()[:200] if line.strip()]
+    if any(map(_STAMP.match, lines[:20])) or any(b'"event.action"' in line for line in lines if line[:1] == b"{"):
+        return "log"
     if lines and lines[0][:1] == b"{":
         return "replies"
     ends = [line for line in lines if _CODE.match(line) and line[3:4] != b"-"]

@@ -15,7 +15,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from smtpguard.cli.tally import Cause, Tally
+from smtpguard.cli.tally import Cause, Tally, many
 from smtpguard.mail.reply import clean
 
 PIPE_WIDTH: Final = 100
@@ -65,7 +65,7 @@ def _head(tally: Tally, name: str) -> Text:
     elif not tried:
         head.append("no delivery found", style="not bold")
     else:
-        head.append(f"{refused:,} of {tried:,} deliveries refused" if tally.delivered else _many(refused, "refusal"))
+        head.append(f"{refused:,} of {tried:,} deliveries refused" if tally.delivered else many(refused, "refusal"))
         if tally.delivered:
             head.append(f" ({percent(refused, tried)})", style="not bold")
         if refused:
@@ -84,10 +84,6 @@ def _span(tally: Tally) -> str:
     except (ValueError, OverflowError, OSError):
         return ""
     return f"from {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} {last:%Z}"
-
-
-def _many(count: int, word: str) -> str:
-    return f"{count:,} {word}{'' if count == 1 else 's'}"
 
 
 def percent(part: int, whole: int) -> str:
@@ -146,13 +142,13 @@ def _to_do(found: list[tuple[str, Cause]]) -> list[RenderableType]:
         step.add_column(overflow="fold")
         step.add_row(f"{number}.", Text(clean(meaning.fix, utf8=True), style="bold"))
         where = _counted(cause.providers)
-        step.add_row("", Text(f"{category}: {_many(cause.count, 'refusal')}{f', {where}' if where else ''}"))
+        step.add_row("", Text(f"{category}: {many(cause.count, 'refusal')}{f', {where}' if where else ''}"))
         step.add_row("", Text(_example(cause), style="dim"))
         if meaning.reference:
             step.add_row("", Text(f"see {clean(meaning.reference)}", style="dim"))
         lines.append(step)
     if (rest := len(found) - MAX_TO_DO) > 0:
-        lines.append(Text(f"     and {_many(rest, 'more cause')} (--json has all)", style="dim"))
+        lines.append(Text(f"     and {many(rest, 'more cause')} (--json has all)", style="dim"))
     return lines
 
 

@@ -224,6 +224,11 @@ def told(notice: Notice) -> Iterator[tuple[str, Any]]:
     return ((key, value) for key, value in whole.items() if value not in (None, ""))
 
 
+def many(count: int, word: str) -> str:
+    """`1 file`, `2,000 files`."""
+    return f"{count:,} {word}{'' if count == 1 else 's'}"
+
+
 def rfc3339(when: float | None) -> str | None:
     """A time in UTC, whole seconds."""
     if when is None:

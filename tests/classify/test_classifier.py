@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smtpguard.classify import CATEGORIES, PROVIDERS, Classification, load, provider_of
-from smtpguard.cli.explain import asked, verb_of
+from smtpguard.classify.notice import said, verb_of
 from smtpguard.mail.reply import EnhancedCode, Reply, Verb
 
 CLASSIFIER = load()
@@ -112,8 +112,8 @@ def test_a_code_alone_is_less_sure_than_words_and_words_than_a_provider_s() -> N
 
 
 def test_an_ambiguous_text_names_the_other_reading() -> None:
-    found = match("550 user unknown or mailbox full")
-    assert {found.category, *found.alternatives} == {"recipient.unknown", "recipient.full"}
+    found = match("550 user unknown or account disabled")
+    assert {found.category, *found.alternatives} == {"recipient.unknown", "recipient.disabled"}
     assert found.confidence < match("550 user unknown").confidence
 
 
@@ -279,21 +279,19 @@ _HOSTILE = [
     "@" * 4096,
     "domain of sender address " * 160,
     # the rules' own words, in no order: most patterns are tried, and none is built for it
-    " ".join(random.Random(3).choices(re.findall("[a-z@.]{2,}", " ".join(p.text for p in CLASSIFIER.patterns)), k=800)),
+    " ".join(
+        random.Random(3).choices(
+            re.findall("[a-z@.]{2,}", " ".join(p for r in CLASSIFIER.rules for p in r.phrases)), k=800
+        )
+    ),
 ]
 
 
 @pytest.mark.parametrize("text", _HOSTILE, ids=lambda text: text[:12])
 def test_no_pattern_is_slow_on_any_text(text: str) -> None:
     reply = Reply(550, (text,), None, Verb.RCPT)
-    lower = text.lower().encode()[:4096]
-    CLASSIFIER.match(reply)
-    for pattern in CLASSIFIER.patterns:
-        # the best of some tries: what else the machine does is not the pattern's fault
-        assert min(_seconds(lambda pattern=pattern: pattern.hit(lower, lower, True)) for _ in range(3)) < 1e-3, (
-            pattern.text
-        )
-    assert min(_seconds(lambda: CLASSIFIER.match(reply)) for _ in range(3)) < 20e-3
+    # the best of some tries: what else the machine does is not the rules' fault
+    assert min(_seconds(lambda: CLASSIFIER.match(reply)) for _ in range(5)) < 20e-3
 
 
 def _seconds(what: object) -> float:
@@ -331,7 +329,7 @@ def test_the_score_on_the_development_replies() -> None:
     rows = [json.loads(line) for line in _DEV.read_text(encoding="utf-8").splitlines() if line.strip()]
     right = wrong = false_suppress = dead = dead_found = 0
     for row in rows:
-        question = asked(row["reply"], host=row.get("next_hop", ""), verb=verb_of(row.get("verb", "")))
+        question = said(row["reply"], host=row.get("next_hop", ""), verb=verb_of(row.get("verb", "")))
         got = CLASSIFIER.match(question.reply, question.host, verb_known=question.verb is not None).category
         allowed = [row["expected"], *row.get("also", [])]
         ok = coarse[got] in {coarse[name] for name in allowed}
@@ -341,7 +339,7 @@ def test_the_score_on_the_development_replies() -> None:
         if row["expected"] in scorer.DEAD and row["reply"].startswith("5"):
             dead += 1
             dead_found += got in scorer.DEAD
-    assert right / len(rows) >= 0.969
-    assert wrong / len(rows) <= 0.03
-    assert false_suppress / len(rows) <= 0.005
-    assert dead_found / dead >= 0.95
+    assert right / len(rows) >= 0.97
+    assert wrong / len(rows) <= 0.02
+    assert false_suppress / len(rows) <= 0.003
+    assert dead_found / dead >= 0.96

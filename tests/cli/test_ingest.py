@@ -150,6 +150,23 @@ def test_as_the_end_of_a_pipe(tmp_path: Path) -> None:
     assert second["smtp.rcpt_to"] == "h***@other.example"
 
 
+@pytest.mark.parametrize("line", [b"", b"From MAILER-DAEMON  Fri Nov 20 10:00:00 2026\n", b"From MAILER-DAEMON\n"])
+def test_an_mta_may_put_a_from_line_before_the_message(
+    line: bytes, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    octets = line + (NOTICES / "mdaemon.eml").read_bytes()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(octets)))
+    assert ingest("-") == 0
+    assert lines(capsys)[0]["smtp.rcpt_to"] == "b***@receiver.example"
+
+
+def test_a_log_in_a_message_makes_no_log_of_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "1.eml"
+    path.write_bytes((NOTICES / "mdaemon.eml").read_bytes().replace(b"\n Fri 2026", b"\n2026"))
+    assert ingest(path) == 0
+    assert lines(capsys)[0]["smtp.verb"] == "RCPT"
+
+
 def test_any_octets_end_with_0_or_1(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     for octets in (b"", b"\xff" * 100, b"From MAILER-DAEMON\n", (NOTICES / "sendmail.eml").read_bytes()[:700]):
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(octets)))

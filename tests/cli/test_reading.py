@@ -71,7 +71,7 @@ def test_rules_unmatched() -> None:
 def test_ingest() -> None:
     found = run("ingest", str(NOTICES / "yahoo.eml"), "--log", "notices.log")
     assert (found.exit_code, found.stdout) == (0, "")
-    assert found.stderr.startswith("1 notices in 1 messages")
+    assert found.stderr.startswith("1 notice in 1 message (")
     assert json.loads(Path("notices.log").read_text())["event.action"] == "notice-received"
     assert run("-q", "ingest", str(NOTICES / "ordinary.eml")).exit_code == 1
 
@@ -107,8 +107,8 @@ def on_a_terminal(*arguments: str, environ: dict[str, str]) -> str:
 
 
 def test_a_terminal_gets_colour_and_a_bar_and_no_color_is_heeded() -> None:
-    line = "Nov 20 10:11:12 mx1 postfix/smtp[1]: 4XyZ1: to=<a@r.example>, relay=x, delay=1, dsn=5.1.1, status=bounced (x)\n"
-    Path("mail.log").write_text(line * 50_000)  # large enough for a bar
+    head = "Nov 20 10:11:12 mx1 postfix/smtp[1]: 4XyZ1: to=<a@r.example>, relay=x, delay=1, "
+    Path("mail.log").write_text(f"{head}dsn=5.1.1, status=bounced (x)\n" * 50_000)  # large enough for a bar
     shown = on_a_terminal("explain", "mail.log", environ={"NO_COLOR": ""})
     assert "Reading" in shown
     assert "\x1b[1m" in shown

@@ -130,7 +130,7 @@ def test_faults_of_all_files_are_told_with_file_rule_and_remedy(
     assert len(faults) == 3
     assert "a.toml: partner.quota: unknown category 'rate.limitd'; did you mean 'rate.limited'?" in faults[0]
     assert "b.toml: -: not TOML" in faults[1]
-    assert "c.toml: c: example '550 5.7.1 my quota of our partner is used up' is won by" in faults[2]
+    assert "c.toml: c: example '550 5.7.1 my quota of our partner is used up' is " in faults[2]
 
 
 def test_one_id_in_two_files_is_a_fault(own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,19 +1,21 @@
-"""What the pages of deploy/ and config/ speak of exists: files, keys, metrics, commands."""
+"""What README.md and the pages of deploy/ and config/ speak of exists: files, keys, metrics, commands, their output."""
 
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import Final
 
 import pytest
+from typer.testing import CliRunner
 
 from smtpguard.cli import app
 from smtpguard.config.settings import Settings, field_at, keys, table_at
 from tests.deploy.programs import DEPLOY, ROOT
 from tests.deploy.test_prometheus import declared
 
-PAGES: Final = sorted([*DEPLOY.rglob("*.md"), ROOT / "config" / "README.md"])
+PAGES: Final = sorted([*DEPLOY.rglob("*.md"), ROOT / "config" / "README.md", ROOT / "README.md"])
 PATTERNS: Final = re.compile(r"`smtpguard_\w*\.\.\.`|smtpguard_(?:password|token)")  # names that are no metrics
 NOT_METRICS: Final = {"smtpguard_smtp", "smtpguard_lmtp"}  # Exim's transports
 
@@ -52,7 +54,7 @@ def test_metrics_exist(page: Path) -> None:
 def test_commands_exist(page: Path) -> None:
     text = page.read_text()
     blocks = "\n".join(re.findall(r"^```\w*\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
-    used = set(re.findall(r"(?:^|\| |bin/)smtpguard ([a-z]+)", blocks, re.MULTILINE))
+    used = set(re.findall(r"(?:^|\| |bin/)smtpguard (?!unix )([a-z]+)", blocks, re.MULTILINE))  # not master.cf's
     used |= set(re.findall(r"`smtpguard ([a-z]+)", text))
     known = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
     known |= {group.name for group in app.registered_groups if group.name}
@@ -60,6 +62,19 @@ def test_commands_exist(page: Path) -> None:
         inner = group.typer_instance.registered_commands if group.typer_instance and not group.name else []
         known |= {command.name or command.callback.__name__ for command in inner if command.callback}
     assert used - known == set()
+
+
+def test_explain_prints_what_readme_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each `explain` of README.md's that stands alone in its block, and the block after it."""
+    monkeypatch.chdir(ROOT)
+    shown = re.findall(
+        r"^```\n\.venv/bin/smtpguard (explain [^\n]*)\n```\n```\n(.*?)^```$",
+        (ROOT / "README.md").read_text(),
+        re.M | re.S,
+    )
+    assert shown
+    for command, printed in shown:
+        assert CliRunner().invoke(app, shlex.split(command)).output == printed
 
 
 def test_every_section_has_its_words() -> None:

@@ -9,10 +9,12 @@ from typing import Final
 
 import pytest
 
+from smtpguard.config.settings import NextHopSettings
 from tests.e2e import postfix
 
 README: Final = Path(__file__).parents[2] / "README.md"
 SMARTHOST: Final = "[smtp.example.net]:587"  # README's name for what relayhost was
+CONNECTIONS: Final = NextHopSettings.model_fields["connections"].default  # more at once would wait there
 
 pytestmark = [pytest.mark.postfix, pytest.mark.skipif(bool(postfix.missing()), reason=postfix.missing())]
 
@@ -62,10 +64,13 @@ def test_lines_and_the_way_back(instance: postfix.Postfix, door: str, word: str,
     assert run(instance, block(word)) == ""
     after = settings(instance)
     assert changed.items() <= after.items()
-    assert after[f"{'smtpguard' if door == 'lmtp' else 'smtp'}_destination_concurrency_limit"] == "100"
+    transport = "smtpguard" if door == "lmtp" else "smtp"
+    assert after[f"{transport}_destination_concurrency_limit"] == str(CONNECTIONS)
+    assert after[f"{transport}_destination_concurrency_failed_cohort_limit"] == "10"
 
     assert run(instance, block("postconf -X")) == ""
     assert settings(instance) == before
+    assert "smtpguard" not in (instance.config / "master.cf").read_text()
 
 
 def test_transport_of_master_cf_is_one(instance: postfix.Postfix) -> None:
@@ -74,4 +79,7 @@ def test_transport_of_master_cf_is_one(instance: postfix.Postfix) -> None:
     master = instance.config / "master.cf"
     without = re.sub(r"^smtpguard .*\n", "", master.read_text(), flags=re.MULTILINE)
     master.write_text(without + lines[0])
-    assert run(instance, "postconf -M smtpguard/unix").split()[-2:] == ["-o", "lmtp_send_xforward_command=yes"]
+    ours = run(instance, "postconf -M smtpguard/unix")
+    deployed = (README.parent / "deploy" / "postfix" / "lmtp" / "master.cf").read_text()
+    master.write_text(without + deployed)
+    assert ours.split() == run(instance, "postconf -M smtpguard/unix").split() != []

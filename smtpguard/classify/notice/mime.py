@@ -210,13 +210,16 @@ _FROM = re.compile(rb"From \S* {1,4}.*\d\d:\d\d")  # "From address  weekday mont
 
 
 def messages(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """The messages of an mbox (RFC 4155; mboxrd and mboxo alike), each without its From_ line, cut at MAX_OCTETS."""
+    """The messages of an mbox (RFC 4155; mboxrd and mboxo alike), each without its From_ line, cut at MAX_OCTETS.
+
+    The first may have a From_ line without a date, as some MTAs put before the one message that they pipe.
+    """
     kept: list[bytes] = []
     size = 0
     blank = True
     seen = False
     for line in lines:
-        if blank and line.startswith(b"From ") and _FROM.match(line[:400]):
+        if blank and line.startswith(b"From ") and (not seen or _FROM.match(line[:400])):
             if seen:
                 yield b"".join(kept)
             kept, size, seen = [], 0, True

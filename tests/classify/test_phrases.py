@@ -1,0 +1,133 @@
+"""Phrases: what they are read as, and what they find in a text."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from smtpguard.classify import load
+from smtpguard.classify.phrases import GAP, MAX_WORDS, Phrasebook, PhraseError, beside, readings
+from smtpguard.classify.regex import plain
+from smtpguard.classify.words import FAMILIES, UnknownError
+
+CLASSIFIER = load()
+
+
+def found(phrase: str, text: str) -> bool:
+    book = Phrasebook([plain(phrase)])
+    return bool(book.find(book.read(plain(text)), book.all))
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        ("mail ?box", {("mail", "box"), ("mailbox",)}),
+        ("users?", {("user",), ("users",)}),
+        (
+            "(is |was )?(full|closed)",
+            {("is", "full"), ("was", "full"), ("full",), ("is", "closed"), ("was", "closed"), ("closed",)},
+        ),
+        ("anti-spam", {("anti", "spam")}),
+        ("black[- ]list*", {("black", "list*")}),
+        ("已满", {("已", "满")}),
+        ("user's", {("users",)}),
+    ],
+)
+def test_a_part_is_written_out(part: str, words: set[tuple[str, ...]]) -> None:
+    assert readings(part) == words
+
+
+@pytest.mark.parametrize("part", ["(a", "a)", "a?", "", "a+b", "(a|)", "(a|b|c|d|e)?" * 6 + "x"])
+def test_what_is_no_phrase_is_refused(part: str) -> None:
+    with pytest.raises(PhraseError):
+        readings(part)
+
+
+def test_a_family_that_is_not_there_is_named() -> None:
+    with pytest.raises(UnknownError, match="nonsense"):
+        readings("{nonsense} x")
+
+
+def test_phrases_beside_each_other_are_parted_outside_of_brackets_only() -> None:
+    assert beside("a (b|c)|d ... e") == ["a (b|c)", "d ... e"]
+
+
+@pytest.mark.parametrize(
+    ("phrase", "text", "is_there"),
+    [
+        ("user ... unknown", "550 User <a@example.com> is UNKNOWN here", True),
+        ("user ... unknown", "unknown user", False),  # order counts
+        ("user ... unknown", "Send to the user. Reason unknown", False),  # a gap ends with the sentence
+        ("user ... unknown", "user at mx.example.com: unknown", True),  # the dots of a name end nothing
+        ("user unknown", "user is unknown", False),  # no gap, no words between
+        ("user ... unknown", "superuser unknown", False),  # whole words
+        ("black*", "blacklisted", True),
+        ("black*", "bla", False),
+        ("from #ip", "mail from [192.0.2.1] refused", True),
+        ("from #ip", "mail from 2001:db8::1 refused", True),
+        ("from @", "mail from <a@example.com>:", True),
+        ("see #list", "see https://www.spamhaus.org/query/ip/192.0.2.1", True),
+        ("see #list", "see https://www.example.com/", False),
+        ("see #url", "see https://www.example.com/", True),
+        ("does not exist", "it doesn't exist", True),
+        ("can not", "we cannot", True),
+        ("email", "your e-mail", True),
+        ("boite pleine", "Boîte pleine", True),
+        ("Boîte pleine", "boite pleine", True),
+        ("用户 ... 不存在", "该用户名不存在", True),
+        ("ящик* ... переполнен", "Ящик получателя переполнен", True),
+        ("unknown user", "unknown user<a@example.com>", True),
+        ("a ... b ... c ... d", "a x b x c x d", True),
+        ("a ... b ... c ... d", "a x c x b x d", False),
+    ],
+)
+def test_what_a_phrase_finds(phrase: str, text: str, is_there: bool) -> None:
+    assert found(phrase, text) is is_there
+
+
+def test_the_longest_wording_is_told() -> None:
+    book = Phrasebook(["(too many|many) (users|users here)"])
+    (one,) = book.find(book.read("too many users here"), book.all)
+    assert (one.said, one.start, one.end) == (len("toomanyusershere"), 0, 4)
+
+
+def test_a_text_beyond_measure_is_not_read_to_its_end() -> None:
+    assert not found("user unknown", "word " * (MAX_WORDS + 10) + "user unknown")
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_can_be_written_out(name: str) -> None:
+    assert readings("{" + name + "}")
+
+
+def test_every_phrase_of_the_rules_is_found_in_its_own_words() -> None:
+    phrases = sorted({phrase for rule in CLASSIFIER.rules for phrase in (*rule.phrases, *rule.unless)})
+    book = Phrasebook(phrases)
+    for number, phrase in enumerate(phrases):
+        words = [
+            word.replace("*", "")
+            .replace("#ip", "192.0.2.1")
+            .replace("#num", "7")
+            .replace("#arpa", "2.0.192.in-addr.arpa")
+            for part in phrase.split(GAP)
+            for word in min(readings(part))
+        ]
+        signs = {
+            "#host": "mx.example.com",
+            "#url": "https://example.com/",
+            "#list": "bl.example.org",
+            "#spf": "www.openspf.org",
+        }
+        text = " ".join(signs.get(word, "dbl.example.org" if word == "#domainlist" else word) for word in words)
+        text = text.replace("@", "a@example.com")
+        assert number in {one.number for one in book.find(book.read(text), book.all)}, (phrase, text)
+
+
+@given(st.text(max_size=300))
+def test_any_text_is_read(text: str) -> None:
+    simple = plain(" ".join(text.split()))
+    book = CLASSIFIER.book
+    read = book.read(simple)
+    assert len(read.tokens) <= MAX_WORDS + 300
+    assert all(token < len(read.written) for token in read.tokens)
