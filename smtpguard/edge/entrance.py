@@ -97,12 +97,17 @@ class Entrance(Wire):
                 self.send(_INTERNAL)
         finally:
             gauge.dec()
+            is_midway = self._transaction is not None
             self._drop_transaction(client_gone=self.lost or self.eof)
-            self.close()
-            if self._counted_in is not None:
-                self._keeper.leave(self._counted_in)
-            self._keeper.metrics.sessions.labels(self._who.door, self._result).inc()
-            self._left(self)
+            try:
+                if is_midway:
+                    await self.part()
+            finally:
+                self.close()
+                if self._counted_in is not None:
+                    self._keeper.leave(self._counted_in)
+                self._keeper.metrics.sessions.labels(self._who.door, self._result).inc()
+                self._left(self)
 
     async def _welcome(self) -> bool:
         """Peer, PROXY, access and limits, then the greeting."""
@@ -331,7 +336,7 @@ class Entrance(Wire):
         """Before the dot the session ends at once; after it the next hop's answer is waited for and recorded."""
         if self._after_dot and self._transaction is not None:
             self._transaction.client_gone()
-        elif self._handler_coroutine is not None:
+        elif self._handler_coroutine is not None and not self.closing:
             self._handler_coroutine.cancel()
 
     def expired(self) -> None:
@@ -356,7 +361,7 @@ class Entrance(Wire):
             self._handler_coroutine.cancel()
 
     def _say_goodbye(self, line: bytes) -> None:
+        self.closing = True
         self.send(line)
-        self.close()
         if self._handler_coroutine is not None:
-            self._handler_coroutine.cancel()
+            self._handler_coroutine.cancel()  # whose end closes the connection

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from enum import Enum, auto
 from typing import Final, cast
 
@@ -25,6 +26,14 @@ MAX_GATHERED: Final = 64
 
 LINGER_S: Final = 5.0
 """How long a closed connection may hold what the peer does not read."""
+
+
+PART_S: Final = 1.0
+"""How long a client that we part from may take to close."""
+
+
+def _throw_away(_: bytes) -> None:
+    """A sink that is never satisfied."""
 
 
 class LineFault(Enum):
@@ -265,6 +274,30 @@ class Wire(SMTP):
                 self._timer.cancel()
             self._timer = self.loop.call_later(LINGER_S, self.cut)
         self._wake()
+
+    async def part(self) -> None:
+        """After our last words: say no more, and throw away what comes until the client closes too, PART_S at most.
+
+        A close with input unread is a reset, which may overtake those words: a client in the middle of its message
+        would not know whether that was taken.
+        """
+        transport = self.transport
+        if transport is None or self.eof or self._tls_protocol is not None or not transport.can_write_eof():
+            return
+        self.closing = True
+        self._flush()
+        transport.write_eof()
+        self._sink = _throw_away
+        if self._reading_paused:
+            self._reading_paused = False
+            transport.resume_reading()
+        self._waiter = self.loop.create_future()
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PART_S):
+                    await self._waiter
+        finally:
+            self._waiter = None
 
     def cut(self) -> None:
         """Reset the connection at once."""

@@ -368,3 +368,19 @@ def test_any_octets_get_well_formed_answers(door: str, make_loop: Callable[[], a
             assert not runner.run(guard.events("session-failed", 0))
         finally:
             runner.run(place.__aexit__(None, None, None))
+
+
+async def test_a_stop_in_the_middle_of_a_message_is_told_and_not_a_reset() -> None:
+    """What the client still sends must not turn our 421 into a lost connection: it would not know what became of it."""
+    async with relay() as guard, Client(guard.smtp) as client:
+        await client.greet()
+        await client.say("MAIL FROM:<a@s.example>", "RCPT TO:<b@r.example>", "DATA")
+        client.send(MESSAGE)
+        stopping = asyncio.create_task(guard.service.stop())
+        assert code(await client.reply()) == "421 4.3.2"
+        client.send(b"more\r\n" * 50_000 + b".\r\n")
+        await client.writer.drain()
+        assert await client.reader.read() == b""
+        client.writer.close()
+        await stopping
+        assert not guard.hop.messages
