@@ -167,6 +167,7 @@ class Log:
         structlog.configure(**chain, logger_factory=lambda *_: _Lines(sink), cache_logger_on_first_use=False)
         self._library = _Library(self)
         logging.getLogger().addHandler(self._library)
+        logging.getLogger("mail.debug").setLevel(logging.ERROR)  # aiosmtpd on PROXY: a session-refused here
 
     def settle(self, settings: LogSettings, masker: Masker) -> None:
         """Take new settings, now and after a reload; lines already queued stay as they are."""

@@ -67,6 +67,7 @@ def test_commands_exist(page: Path) -> None:
 def test_explain_prints_what_readme_shows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each `explain` of README.md's that stands alone in its block, and the block after it."""
     monkeypatch.chdir(ROOT)
+    monkeypatch.delenv("COLUMNS", raising=False)
     shown = re.findall(
         r"^```\n\.venv/bin/smtpguard (explain [^\n]*)\n```\n```\n(.*?)^```$",
         (ROOT / "README.md").read_text(),
