@@ -39,11 +39,13 @@ check: $(VENV)/installed-dev ## format, lint, types, imports, generated files
 	$(BIN)/mypy --strict
 	$(BIN)/lint-imports
 	$(BIN)/python -m smtpguard.config.sample | diff -u config/smtpguard.toml -
+	$(BIN)/python -m smtpguard.classify.reference | diff -u config/classification.md -
 
 format: $(VENV)/installed-dev ## mend what ruff can mend, generate what is generated
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 	$(BIN)/python -m smtpguard.config.sample > config/smtpguard.toml
+	$(BIN)/python -m smtpguard.classify.reference > config/classification.md
 
 clean: ## forget the virtual environment and all caches
 	rm -rf $(VENV) .cache build dist .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
