@@ -331,7 +331,7 @@ def _accepted_events(record: Record, masker: Masker, common: Mapping[str, object
                 "event.outcome": "success",
                 "smtp.verb": reply.verb.value,
                 **({"smtp.next_hop_queue_id": queue_id} if queue_id else {}),
-                **_said(reply, masker, ()),
+                **said_fields(reply, masker, ()),
                 **_about(hop),
             }
             names_somebody = masker.mode != "full" and _MARKS.search(reply.text) is not None
@@ -353,16 +353,7 @@ def _refused_event(record: Record, refusal: Refusal, masker: Masker, common: Map
         "smtpguard.answer": refusal.answer.code if said is None or said.code != refusal.answer.code else None,
         "smtpguard.next_hop": record.next_hop,
         "smtpguard.source": refusal.source,
-        "smtpguard.category": meaning.category,
-        "smtpguard.permanence": meaning.permanence,
-        "smtpguard.confidence": round(meaning.confidence, 3),
-        "smtpguard.provider": meaning.provider,
-        "smtpguard.responsible": meaning.responsible,
-        "smtpguard.cause": masker.text(meaning.cause, paths),
-        "smtpguard.fix": masker.text(meaning.fix, paths),
-        "smtpguard.retry_after": meaning.retry_after,
-        "rule.id": meaning.rule,
-        "rule.reference": _plain(meaning.reference),
+        **meant(meaning, masker, paths),
     }
     if rcpt is None:
         fields["smtp.rcpt.refused"] = refusal.count
@@ -370,7 +361,7 @@ def _refused_event(record: Record, refusal: Refusal, masker: Masker, common: Map
         fields["smtp.rcpt_to"] = masker.show(rcpt)
         fields["smtp.rcpt_id"] = masker.id(rcpt)
     if said is not None:
-        fields |= _said(said, masker, paths)
+        fields |= said_fields(said, masker, paths)
     if failure is not None:
         fields["error.type"] = failure.kind.value
         fields["error.code"] = failure.keyword
@@ -389,7 +380,24 @@ def _refused_message(refusal: Refusal) -> str:
     return f"{what} at {refusal.verb.value}{by}: {code} ({refusal.classification.category}{why})"
 
 
-def _said(reply: Reply, masker: Masker, paths: tuple[bytes, ...]) -> dict[str, object]:
+def meant(meaning: Classification, masker: Masker, paths: tuple[bytes, ...]) -> dict[str, object]:
+    """What a refusal means, as log fields; the addresses `paths` masked in the texts. Absent values are None or ""."""
+    return {
+        "smtpguard.category": meaning.category,
+        "smtpguard.permanence": meaning.permanence,
+        "smtpguard.confidence": round(meaning.confidence, 3),
+        "smtpguard.provider": meaning.provider,
+        "smtpguard.responsible": meaning.responsible,
+        "smtpguard.cause": masker.text(meaning.cause, paths),
+        "smtpguard.fix": masker.text(meaning.fix, paths),
+        "smtpguard.retry_after": meaning.retry_after,
+        "rule.id": meaning.rule,
+        "rule.reference": _plain(meaning.reference),
+    }
+
+
+def said_fields(reply: Reply, masker: Masker, paths: tuple[bytes, ...]) -> dict[str, object]:
+    """What was said, as log fields; the addresses `paths` masked in the text."""
     fields: dict[str, object] = {"smtp.reply.code": reply.code}
     if reply.enhanced:
         fields["smtp.reply.enhanced"] = str(reply.enhanced)

@@ -23,7 +23,7 @@ from smtpguard.cli.tally import many, rfc3339
 from smtpguard.config import ConfigError, host_key, load_tables, rule_files
 from smtpguard.edge.log import LEVELS, Render, console_line, json_line
 from smtpguard.mail.reply import clean
-from smtpguard.record import Level, Masker
+from smtpguard.record import Level, Masker, meant, said_fields
 
 FIELDS: Final[Mapping[str, str]] = {
     "smtpguard.notice.kind": "dsn, bounce (of another form than RFC 3464) or arf",
@@ -168,22 +168,9 @@ def event(notice: Notice, meaning: Classification | None, masker: Masker) -> dic
         "server.address": clean(notice.host),
     }
     if notice.reply is not None and meaning is not None:
-        reply = notice.reply
-        fields |= {
-            "smtp.reply.code": reply.code if notice.has_code else None,
-            "smtp.reply.enhanced": str(reply.enhanced) if reply.enhanced is not None else None,
-            "smtp.reply.text": masker.text(reply.text, paths),
-            "smtpguard.category": meaning.category,
-            "smtpguard.permanence": meaning.permanence,
-            "smtpguard.confidence": round(meaning.confidence, 3),
-            "smtpguard.provider": meaning.provider,
-            "smtpguard.responsible": meaning.responsible,
-            "smtpguard.cause": masker.text(meaning.cause, paths),
-            "smtpguard.fix": masker.text(meaning.fix, paths),
-            "smtpguard.retry_after": meaning.retry_after,
-            "rule.id": meaning.rule,
-            "rule.reference": clean(meaning.reference),
-        }
+        fields |= said_fields(notice.reply, masker, paths) | meant(meaning, masker, paths)
+        if not notice.has_code:
+            del fields["smtp.reply.code"]
     return {key: value for key, value in fields.items() if value not in (None, "")}
 
 
