@@ -41,6 +41,7 @@ class Own(StrEnum):
     LATE = "late"
     TLS = "tls"
     PROTOCOL = "protocol"
+    LOOP = "loop"
     SATURATED = "saturated"
     STOPPING = "stopping"
     INTERNAL = "internal"
@@ -167,6 +168,14 @@ _OWN: Final[dict[Own, Words]] = {
         "protocol error of the next hop",
         "nothing is lost, the MTA retries; look at next-hop-failed in the log",
     ),
+    Own.LOOP: Words(
+        451,
+        _x("4.4.6"),
+        "the next hop greets with our own name",
+        "server.loop",
+        "the next hop is this relay itself, or bears its name",
+        "correct host and port of the next hop; if it is another server of this name, set relay.hostname to our own",
+    ),
     Own.SATURATED: Words(
         451,
         _x("4.3.2"),
@@ -237,6 +246,7 @@ _BY_KIND: Final[dict[FailureKind, Own]] = {
     FailureKind.TLS: Own.TLS,
     FailureKind.TIMEOUT: Own.TIMEOUT,
     FailureKind.PROTOCOL: Own.PROTOCOL,
+    FailureKind.LOOP: Own.LOOP,
     FailureKind.DISCONNECT: Own.DROPPED,
     FailureKind.SATURATED: Own.SATURATED,
     FailureKind.STOPPING: Own.STOPPING,

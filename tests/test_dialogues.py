@@ -260,3 +260,15 @@ async def test_the_queue_id_of_the_mta_and_of_the_next_hop_are_in_the_log() -> N
         await client.say("MAIL FROM:<a@s.example>", "RSET")
         [_, second] = await guard.events("transaction", 2)
         assert "smtp.queue_id" not in second  # XFORWARD is for one transaction
+
+
+async def test_without_xforward_the_queue_id_is_read_out_of_the_topmost_received_field() -> None:
+    async with relay() as guard, Client(guard.smtp) as client:
+        await client.greet()
+        await client.say("MAIL FROM:<a@s.example>", "RCPT TO:<b@r.example>", "DATA")
+        client.send(
+            b"Received: by mta.s.example (Postfix, from userid 0)\r\n\tid 4ABCdef123; now\r\n" + MESSAGE + b".\r\n"
+        )
+        assert code(await client.reply()) == "250 2.0.0"
+        [line] = await guard.events("recipient-accepted")
+        assert line["smtp.queue_id"] == "4ABCdef123"

@@ -153,6 +153,7 @@ FAILURES = [
     (HopFailure(FailureKind.TLS, Verb.STARTTLS), "451 4.7.5"),
     (HopFailure(FailureKind.PROTOCOL, Verb.MAIL), "451 4.3.0"),
     (HopFailure(FailureKind.INTERNAL, Verb.MAIL), "451 4.3.0"),
+    (HopFailure(FailureKind.LOOP, Verb.CONNECT), "451 4.4.6"),
     (HopFailure(FailureKind.SATURATED, Verb.CONNECT), "451 4.3.2"),
     (HopFailure(FailureKind.STOPPING, Verb.CONNECT), "451 4.3.2"),
     (HopFailure(FailureKind.CAPABILITY, Verb.MAIL, keyword="8BITMIME"), "554 5.6.3"),

@@ -266,7 +266,9 @@ class _Attempt:
         if greeting is None or greeting.code != 220:
             return self._refusal()
         if greeting.text.partition(" ")[0].lower() == self._hostname.lower():
-            return self._failure(FailureKind.PROTOCOL, "it greets with our own name: mail would go round in a loop")
+            return HopFailure(
+                FailureKind.LOOP, Verb.CONNECT, "it greets with our own name: mail would go round in a loop"
+            )
 
         # aiosmtplib's own `connect` would make a protocol that we could not guard.
         client = aiosmtplib.SMTP(local_hostname=self._hostname, timeout=None)

@@ -9,7 +9,7 @@ from smtpguard.edge.doorkeeper import Doorkeeper
 from smtpguard.edge.spool import NoRoom, SpooledBody
 from smtpguard.flow import ServesAs, Transaction
 from smtpguard.mail.framing import DataScanner, FramingFault
-from smtpguard.mail.message import header_field, received_field
+from smtpguard.mail.message import header_field, queue_id_of, received_field
 from smtpguard.mail.session import Envelope, Session
 from smtpguard.policy import Own
 
@@ -63,7 +63,10 @@ class Receipt:
             transaction.refuse_message(self._refusal, serve, size=self._scanner.size)
             return
         self._body.complete(self._scanner.size)
-        message_id = header_field(self._body.head, b"message-id")
+        head = self._body.head
+        message_id = header_field(head, b"message-id")
+        if not self._envelope.queue_id and self._keeper.is_trusted(self._who.peer_ip):
+            self._envelope.queue_id = queue_id_of(head)
         await transaction.body(self._body, self._trace_field(transaction.id), message_id, serve)
 
     def _trace_field(self, id: str) -> bytes:

@@ -42,6 +42,19 @@ def header_field(head: bytes, name: bytes) -> str:
     return clean(_FOLD.sub(b"", value).strip().decode("utf-8", "replace"), utf8=True)
 
 
+# RFC 5321 4.4: Id = CFWS "ID" FWS ( Atom / msg-id ); Postfix, Exim and sendmail write their queue id there.
+_QUEUE_ID = re.compile(r"\bid ([0-9A-Za-z-]{6,32})(?=[\s;]|$)", re.IGNORECASE)
+
+
+def queue_id_of(head: bytes) -> str:
+    """The queue id in the topmost `Received:` of a message, which the MTA that hands it to us has written; "" if none.
+
+    For MTAs that tell no IDENT by XFORWARD: Exim, and Postfix for mail of its own (sendmail(1), bounces).
+    """
+    found = _QUEUE_ID.search(header_field(head, b"received"))
+    return found[1] if found else ""
+
+
 def received_field(session: Session, *, hostname: str, id: str, date: str, utf8: bool) -> bytes:
     """Our trace field (RFC 5321 4.4, protocol names of RFC 3848), folded, made of validated tokens only.
 

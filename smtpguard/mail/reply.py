@@ -200,6 +200,7 @@ class FailureKind(StrEnum):
     TLS = "tls"  # required TLS was not to be had
     TIMEOUT = "timeout"  # no answer in time
     PROTOCOL = "protocol"  # an answer that is no reply, or one that cannot be the answer
+    LOOP = "loop"  # it greets with our own name
     CAPABILITY = "capability"  # it lacks what the message needs; `keyword` says what
     DISCONNECT = "disconnect"  # the connection ended
     SATURATED = "saturated"  # all its connections are busy

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from smtpguard.mail.message import header_field, received_field
+from smtpguard.mail.message import header_field, queue_id_of, received_field
 from smtpguard.mail.session import Envelope, Recipient, Session, domain_of
 
 
@@ -24,6 +24,25 @@ from smtpguard.mail.session import Envelope, Recipient, Session, domain_of
 )
 def test_header_field(head: bytes, value: str) -> None:
     assert header_field(head, b"message-id") == value
+
+
+@pytest.mark.parametrize(
+    ("received", "queue_id"),
+    [
+        (
+            b"by mail.s.example (Postfix, from userid 0)\r\n\tid 4dF2Tq0Xn5z1; Sun, 22 Nov 2026 10:00:00 +0000",
+            "4dF2Tq0Xn5z1",
+        ),
+        (b"from a (b [192.0.2.1])\r\n\tby c (Postfix) with ESMTP id 8A1B2C3D4E\r\n\tfor <d@e>; Sun, 22", "8A1B2C3D4E"),
+        (b"from a by c with esmtp (Exim 4.96)\r\n\tid 1xV6OT-00027i-0W\r\n\tfor d@e; Sun, 22", "1xV6OT-00027i-0W"),
+        (b"from a by c (8.17/8.17) with ESMTP id 5AM1bcd2001234; Sun, 22", "5AM1bcd2001234"),
+        (b"from a by c with SMTP; Sun, 22", ""),
+        (b"from id x by c; Sun", ""),
+    ],
+)
+def test_the_queue_id_of_the_mta_before_us(received: bytes, queue_id: str) -> None:
+    assert queue_id_of(b"Received: " + received + b"\r\nReceived: x id OTHER1234;\r\n\r\n") == queue_id
+    assert queue_id_of(b"Subject: id 123456789\r\n\r\n") == ""
 
 
 SESSIONS = [
