@@ -176,9 +176,13 @@ class Exim:
         return "".join(file.read_text(errors="replace") for file in files)
 
     def ambiguous(self) -> set[str]:
-        """Ids of the messages whose answer was lost after the final dot: Exim names the command it waited on."""
-        lines = self.log().splitlines()
-        return {line.split()[2] for line in lines if re.search(r"(end of data|sending data block|after sending)", line)}
+        """Ids of the messages whose answer was lost after the final dot: Exim names the command it waited on.
+
+        "SMTP error from remote mail server after end of data: 421 ..." is no such case: that is an answer.
+        """
+        lost = re.compile(r"(end of data|sending data block|after sending)")
+        lines = [line for line in self.log().splitlines() if "SMTP error from remote mail server" not in line]
+        return {line.split()[2] for line in lines if lost.search(line)}
 
     def _reason(self, queue_id: str, rcpt: str) -> str:
         lines = [line for line in self.log().splitlines() if f" {queue_id} == {rcpt} " in line]

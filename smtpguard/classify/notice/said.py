@@ -43,12 +43,18 @@ _VERBS: Final[Mapping[str, Verb]] = {
 
 
 class Said(NamedTuple):
-    """A reply, and what its text tells of where it came from ("" and None: nothing)."""
+    """A reply, and what its text tells of where it came from ("" and None: nothing).
+
+    `id` is the event id of the smtpguard that passed the reply on. `is_relayed`: `host` is named by the reply itself,
+    so it is farther away than the server that an MTA's log or DSN names.
+    """
 
     reply: Reply
     host: str
     verb: Verb | None
     has_code: bool
+    id: str = ""
+    is_relayed: bool = False
 
 
 def verb_of(word: str) -> Verb | None:
@@ -65,22 +71,20 @@ def said(
     `klass`, 4 or 5, is that of a text that gives no code at all.
     """
     told_host, told_verb, text = _placed(text[:MAX_TEXT].strip())
-    if "[smtpguard] " in text:
-        hop_host, text = _without_ours(text)
-        told_host = hop_host or told_host  # the MTA knows no farther than us
-    host, verb = host or told_host, verb or told_verb
+    hop_host, id, text = _without_ours(text)
+    host, verb = host or hop_host or told_host, verb or told_verb  # the MTA knows no farther than us
     start = _start(text)
     if start is not None:
         with_code = _with_code(text[start:], verb or Verb.MAIL, quoted=text[start - 1 : start] if start else "")
         if with_code is not None:
-            return Said(_completed(with_code, status), host, verb, True)
+            return Said(_completed(with_code, status), host, verb, True, id, bool(hop_host))
     flat = " ".join(text.split())
     enhanced, rest = parse_enhanced(flat)
     enhanced = enhanced or status or _inner_enhanced(flat)
     if enhanced is not None and enhanced.klass == 2:
         enhanced = None
     code = NO_CODE[enhanced.klass if enhanced is not None else klass]
-    return Said(Reply(code, (rest,), enhanced, verb or Verb.MAIL), host, verb, False)
+    return Said(Reply(code, (rest,), enhanced, verb or Verb.MAIL), host, verb, False, id, bool(hop_host))
 
 
 # --- the words around a reply ----------------------------------------------------------------------------------------
@@ -141,16 +145,23 @@ def _placed(text: str) -> tuple[str, Verb | None, str]:
     return host, verb, text
 
 
-_OUR_TAIL = re.compile(r"\s*[45]\d\d[ -](?:[45]\.\d{1,3}\.\d{1,3})?\s*$")
-_OUR_HEAD = re.compile(r"([45]\d\d[ -](?:[45]\.\d{1,3}\.\d{1,3} )?)([\w.-]{1,255}) said: ")
+# What policy.explained wrote (contract 1.5), wrapped as a bounce wraps it, or with Exim's "\n" between its lines
+_OUR_MARK = re.compile(r"\[smtpguard\](?=\s)")
+_OUR_TAIL = re.compile(r"(?:\s|\\n)*[45]\d\d[ -](?:[45]\.\d{1,3}\.\d{1,3})?\s*$")
+_OUR_ID = re.compile(r"\[smtpguard\]\s{1,40}Cause:\s[^\[]{1,600}?\sId:\s{1,40}([0-9A-HJKMNP-TV-Z]{12})\b")
+_OUR_HEAD = re.compile(r"(?<!\S)([45]\d\d[ -](?:[45]\.\d{1,3}\.\d{1,3}\s{1,40})?)([\w.:\[\]-]{1,255})\s{1,40}said:\s{1,40}")
 
 
-def _without_ours(text: str) -> tuple[str, str]:
-    """The next hop's host, and its reply without what smtpguard itself wrote around it (contract 1.5)."""
-    text = _OUR_TAIL.sub("", text[: text.find("[smtpguard] ")])
-    if (found := _OUR_HEAD.match(text)) is None:
-        return "", text
-    return found[2], found[1] + text[found.end() :]
+def _without_ours(text: str) -> tuple[str, str, str]:
+    """(the next hop's host, the event id, the next hop's reply) of a text in which smtpguard explains a refusal."""
+    if (mark := _OUR_MARK.search(text)) is None:
+        return "", "", text
+    id = _OUR_ID.search(text, mark.start())
+    text = _OUR_TAIL.sub("", text[max(0, mark.start() - MAX_OURS) : mark.start()])
+    host = ""
+    if (head := _OUR_HEAD.search(text)) is not None:
+        host, text = head[2], text[: head.start()] + head[1] + text[head.end() :]
+    return host, id[1] if id is not None else "", text
 
 
 # --- the reply itself ------------------------------------------------------------------------------------------------
