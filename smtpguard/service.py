@@ -7,12 +7,10 @@ Everything that the rooms want passed in is made here: clock, ids, sockets, hops
 from __future__ import annotations
 
 import asyncio
-import errno
 import gc
 import os
 import secrets
 import signal
-import socket
 import ssl
 import sys
 import time
@@ -27,7 +25,6 @@ from smtpguard.classify import Classifier, RuleError
 from smtpguard.classify import load as load_rules
 from smtpguard.config import (
     ConfigError,
-    ListenAddress,
     Loaded,
     NextHopSettings,
     Settings,
@@ -48,7 +45,6 @@ from smtpguard.edge.notify import Supervisor
 from smtpguard.edge.smtpd import Door
 from smtpguard.edge.spool import Memory
 from smtpguard.flow import Relay
-from smtpguard.mail.session import DoorName
 from smtpguard.record import Masker, Record
 from smtpguard.routes import Routes
 from smtpguard.sandbox import Sandbox
@@ -140,7 +136,10 @@ class Service:
 
     async def _start(self) -> None:
         settings = self.settings
-        doors = self._bind()
+        try:
+            doors, self._unix = listen.open_doors(settings.listen, self._environ)
+        except listen.CannotListen as reason:
+            raise CannotStart(str(reason)) from reason
         try:
             await self._start_sandbox(settings)
             self._hops = {name: self._hop(name, hop, self._hostname) for name, hop in settings.next_hop.items()}
@@ -179,29 +178,6 @@ class Service:
             },
         )
 
-    def _bind(self) -> list[tuple[DoorName, socket.socket]]:
-        """The doors' sockets: those handed over by systemd, else bound here."""
-        given = listen.handed_over(self._environ)
-        bound: list[tuple[DoorName, socket.socket]] = []
-        names: tuple[DoorName, ...] = ("lmtp", "smtp")
-        for door in names:
-            addresses: tuple[ListenAddress, ...] = getattr(self.settings.listen, door)
-            mine = [one for name, one in given if name == door]
-            mine += [one for name, one in given if name not in names and any(listen.is_at(one, a) for a in addresses)]
-            bound += [(door, one) for one in mine]
-            if mine:
-                continue
-            for address in addresses:
-                try:
-                    bound.append((door, listen.bind(address, mode=self.settings.listen.socket_mode)))
-                    self._unix += [address.path] if address.path else []
-                except OSError as error:
-                    for _, listener in bound:
-                        listener.close()
-                    where = f"unix:{address.path}" if address.path else f"{address.host}:{address.port}"
-                    raise _cannot_listen(f"listen.{door}", where, error) from error
-        return bound
-
     async def _start_sandbox(self, settings: Settings) -> None:
         if self._sandbox is None and any(_is_sandbox(hop) for hop in settings.next_hop.values()):
             self._sandbox = Sandbox(maildir=self._maildir, keep=False)
@@ -221,7 +197,7 @@ class Service:
         try:
             host, port = await self._http.start(where.host, where.port)
         except OSError as error:
-            raise _cannot_listen("http.listen", f"{where.host}:{where.port}", error) from error
+            raise CannotStart(listen.why_not("http.listen", f"{where.host}:{where.port}", error)) from error
         self.addresses["http"] = [f"[{host}]:{port}" if ":" in host else f"{host}:{port}"]
 
     def _hop(self, name: str, settings: NextHopSettings, hostname: str) -> NextHop:
@@ -388,11 +364,6 @@ def _rules(settings: Settings) -> Classifier:
 def _made_ready(own: tuple[tuple[Path, bytes], ...]) -> Classifier:
     """Once for the same files with the same content: it takes 0.2 s."""
     return load_rules([path for path, _ in own])
-
-
-def _cannot_listen(key: str, where: str, error: OSError) -> CannotStart:
-    remedy = "; is another smtpguard running, or the port taken?" if error.errno == errno.EADDRINUSE else ""
-    return CannotStart(f"{key}: cannot listen on {where}: {error.strerror or error}{remedy}")
 
 
 def _is_sandbox(hop: NextHopSettings) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
 from enum import Enum, auto
@@ -43,7 +44,7 @@ class LineFault(Enum):
     BARE_LF = auto()
 
 
-class Wire(SMTP):
+class Wire(SMTP, ABC):
     """One client connection. Subclasses give `run` (the session, as a task), `expired` and `gone`.
 
     aiosmtpd's own `__init__` looks at every method by introspection, 218 us a connection, for hooks that are not used
@@ -77,17 +78,17 @@ class Wire(SMTP):
 
     # -- for subclasses ------------------------------------------------------------------------------------------
 
+    @abstractmethod
     async def run(self) -> None:
         """The session, from greeting to goodbye."""
-        raise NotImplementedError
 
+    @abstractmethod
     def expired(self) -> None:
         """Nothing came from the client for `idle_s`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def gone(self) -> None:
         """The connection is lost."""
-        raise NotImplementedError
 
     # -- asyncio.Protocol ----------------------------------------------------------------------------------------
 

@@ -16,8 +16,9 @@ import stat
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from smtpguard.config import ListenAddress
+from smtpguard.config import ListenAddress, ListenSettings
 from smtpguard.edge.smtpd import Door
+from smtpguard.mail.session import DoorName
 
 BACKLOG: Final = 512
 _PAUSE_S: Final = 0.5
@@ -87,6 +88,45 @@ def handed_over(environ: Mapping[str, str]) -> list[tuple[str, socket.socket]]:
         os.set_inheritable(given.fileno(), False)
         sockets.append((names[index] if index < len(names) else "", given))
     return sockets
+
+
+class CannotListen(Exception):
+    """An address of the configuration cannot be listened on; the text says which, why, and what may help."""
+
+
+def why_not(key: str, where: str, error: OSError) -> str:
+    """That text, for the key `listen.smtp` and its like."""
+    remedy = "; is another smtpguard running, or the port taken?" if error.errno == errno.EADDRINUSE else ""
+    return f"{key}: cannot listen on {where}: {error.strerror or error}{remedy}"
+
+
+def open_doors(
+    settings: ListenSettings, environ: Mapping[str, str]
+) -> tuple[list[tuple[DoorName, socket.socket]], list[str]]:
+    """The doors' sockets, handed over by systemd or else bound here, and the Unix paths that are ours to remove.
+
+    A socket handed over belongs to the door it is named after, else to the one whose configuration has its address.
+    """
+    given = handed_over(environ)
+    opened: list[tuple[DoorName, socket.socket]] = []
+    ours: list[str] = []
+    doors: dict[DoorName, tuple[ListenAddress, ...]] = {"lmtp": settings.lmtp, "smtp": settings.smtp}
+    for door, addresses in doors.items():
+        mine = [one for name, one in given if name == door]
+        mine += [one for name, one in given if name not in doors and any(is_at(one, a) for a in addresses)]
+        opened += [(door, one) for one in mine]
+        if mine:
+            continue
+        for address in addresses:
+            try:
+                opened.append((door, bind(address, mode=settings.socket_mode)))
+            except OSError as error:
+                for _, listener in opened:
+                    listener.close()
+                where = f"unix:{address.path}" if address.path else f"{address.host}:{address.port}"
+                raise CannotListen(why_not(f"listen.{door}", where, error)) from error
+            ours += [address.path] if address.path else []
+    return opened, ours
 
 
 def is_at(listener: socket.socket, address: ListenAddress) -> bool:

@@ -6,6 +6,7 @@ the other. DATA (RFC 5321 4.1.1.4) and BDAT (RFC 3030) end alike: with a turn at
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -105,9 +106,9 @@ class Receiver(Wire):
         self._in_body_after = 0
         self._body_octets = 0
 
+    @abstractmethod
     def read_command(self) -> bool:
         """Use a command line of `inbox`; False where there is none yet."""
-        raise NotImplementedError
 
     def read(self) -> bool:
         return self.mode()

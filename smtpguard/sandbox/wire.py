@@ -12,6 +12,7 @@ import asyncio
 import socket
 import ssl
 import struct
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -66,7 +67,7 @@ class House(Protocol):
         """The connection is gone."""
 
 
-class Wire(asyncio.Protocol):
+class Wire(asyncio.Protocol, ABC):
     """A connection. `begin` and `read` are the dialogue's; all else is how octets come and go."""
 
     def __init__(self, house: House, number: int) -> None:
@@ -89,17 +90,17 @@ class Wire(asyncio.Protocol):
 
     # -- the dialogue's part
 
+    @abstractmethod
     def begin(self) -> None:
         """The connection stands, or TLS does."""
-        raise NotImplementedError
 
+    @abstractmethod
     def read(self) -> bool:
         """Use octets of `inbox`; False where more are needed."""
-        raise NotImplementedError
 
+    @abstractmethod
     def settle(self) -> None:
         """A turn is over."""
-        raise NotImplementedError
 
     # -- octets in
 
