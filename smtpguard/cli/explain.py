@@ -5,6 +5,9 @@ summary.py). `--jsonl` reads one reply a line (plain text, or {"reply", "next_ho
 a line, in order; a line that cannot be read gives {"error", "category": "unknown"} in its place. Exit codes: 0; 1 for
 an id that is not in the files; 2 for input that is not there or tells of no refusal (contract 3).
 
+An acceptance (2xx, 3xx) needs no explanation: that is said, with exit code 0. As JSON it has `"accepted": true` and no
+category, but with --jsonl, whose every answer has one, `"category": "unknown"`.
+
 A reply may stand as a server sent it, or in the words of a log or a DSN (classify/notice/said.py). Text without a code
 is read as a 5xx, and that is said.
 """
@@ -32,6 +35,10 @@ if TYPE_CHECKING:
 
 MAX_SHOWN: Final = 20
 """Panels for one id; a message to more recipients than that is summed up by leaving out --id."""
+
+_USAGE: Final = (
+    "give a bounce (.eml), a mailbox, a mail log or the text of a reply, as in: explain 550 5.1.1 no such user"
+)
 
 _PROGRESS_FROM: Final = 4 << 20
 """Octets; less is read before a bar would be seen."""
@@ -71,6 +78,8 @@ def run(
             if problem := _no_reply(text, id):
                 return _unusable(problem)
             question = said(text, host=host, verb=known)
+            if question.reply.klass < 4:
+                return _show_acceptance(question, as_json=as_json)
             _show_one(question, _match(load(rules), question), None, as_json=as_json, color=color)
             return EXIT_FINE
         tally = Tally(load(rules))
@@ -98,7 +107,7 @@ def _sources(given: Sequence[str]) -> list[str] | None:
 def _no_reply(text: str, id: str) -> str:
     """Why words that name no file are not taken for a reply either; "" where they may be one."""
     if id:
-        return f"--id: name the log that has it, as in: smtpguard explain --id {id} /var/log/smtpguard.log"
+        return f"--id needs the log that has it, as in: smtpguard explain --id {id} /var/log/smtpguard.log"
     if not text.strip():
         return "no reply to explain: give its text, a file, - for standard input, or --jsonl FILE"
     if _EVENT_ID.fullmatch(text) and not text.isalpha():
@@ -150,13 +159,13 @@ def _explain_sources(
     if only is not None and only.reply is not None and not tally.delivered:
         if not only.has_code and not only.reply.text.strip() and names == ["-"]:
             return _unusable("standard input: no reply to explain in it")
-        question = Said(only.reply, only.host, only.verb, only.has_code)
+        question = Said(only.reply, only.host, only.verb, only.has_code, only.id)
         (cause,) = (tally.causes or tally.inbound).values()
         _show_one(question, cause.meaning, only, as_json=as_json, color=color)
+    elif not tally.notices and not any(map(_is_many, names)):
+        return _unusable(f"{name}: tells of no refusal, delivery or complaint; {_USAGE}")
     elif as_json:
         print(json.dumps(tally.described(), ensure_ascii=False))
-    elif not tally.notices and len(names) == 1 and not _is_many(names[0]):
-        return _unusable(f"{name}: tells of no refusal, delivery or complaint")
     else:
         from smtpguard.cli.summary import show
 
@@ -165,11 +174,11 @@ def _explain_sources(
 
 
 def _is_many(name: str) -> bool:
-    """Whether a source may well be empty: a log of a quiet day is no mistake, a message that is no notice is."""
+    """Whether a source may well tell nothing: a log of a quiet day is no mistake, a folder without a notice is."""
     if name == "-":
         return False
     with Source(name) as source:
-        return source.kind in ("log", "mbox", "folder") or Path(name).stat().st_size == 0
+        return source.kind in ("log", "mbox") or (source.kind != "folder" and Path(name).stat().st_size == 0)
 
 
 def _explain_id(names: Sequence[str], id: str, tally: Tally, *, as_json: bool, color: bool) -> int:
@@ -178,7 +187,7 @@ def _explain_id(names: Sequence[str], id: str, tally: Tally, *, as_json: bool, c
         if id in (notice.id, notice.queue_id) and notice.reply is not None:
             answer = tally.add(notice)
             if answer is not None and (shown := shown + 1) <= MAX_SHOWN:
-                question = Said(notice.reply, notice.host, notice.verb, notice.has_code)
+                question = Said(notice.reply, notice.host, notice.verb, notice.has_code, notice.id)
                 _show_one(question, answer, notice, as_json=as_json, color=color)
     if not shown:
         print(f"smtpguard explain: no refusal with the id {clean(id)} in {', '.join(names)}", file=sys.stderr)
@@ -218,6 +227,8 @@ def _line_answer(line: str, classifier: Classifier, host: str, verb: Verb | None
     began = perf_counter_ns()
     answer = _match(classifier, question)
     taken_us = (perf_counter_ns() - began) / 1000
+    if question.reply.klass < 4:
+        return {"category": "unknown", **_accepted(question), "taken_us": round(taken_us, 1)}
     return {**described(question, answer), "taken_us": round(taken_us, 1)}
 
 
@@ -260,15 +271,25 @@ def described(question: Said, answer: Classification) -> dict[str, Any]:
         "rule": answer.rule,
         "matched": answer.matched,
         "reference": answer.reference,
-        "reply": {
-            "code": reply.code if question.has_code else None,
-            "enhanced": str(reply.enhanced) if reply.enhanced else None,
-            "text": reply.text,
-            "verb": question.verb,
-        },
+        "reply": _reply(question),
+        "id": question.id,
         "note": _note(question),
     }
     return {key: value for key, value in whole.items() if value not in (None, "", [])}
+
+
+def _reply(question: Said) -> dict[str, Any]:
+    reply = question.reply
+    return {
+        "code": reply.code if question.has_code else None,
+        "enhanced": str(reply.enhanced) if reply.enhanced else None,
+        "text": reply.text,
+        "verb": question.verb,
+    }
+
+
+def _accepted(question: Said) -> dict[str, Any]:
+    return {"accepted": True, "class": question.reply.klass, "reply": _reply(question)}
 
 
 # --- for a person ----------------------------------------------------------------------------------------------------
@@ -284,6 +305,14 @@ def _show_one(question: Said, answer: Classification, notice: Notice | None, *, 
     else:
         for label, value in _account(question, answer, notice):
             print(f"{label + ':':12} {value}")
+
+
+def _show_acceptance(question: Said, *, as_json: bool) -> int:
+    if as_json:
+        print(json.dumps(_accepted(question), ensure_ascii=False))
+    else:
+        print(f"{clean(str(question.reply), utf8=True)}: this is no refusal but an acceptance, nothing to explain")
+    return EXIT_FINE
 
 
 def _should_retry(answer: Classification) -> bool:
@@ -335,6 +364,7 @@ def _account(question: Said, answer: Classification, notice: Notice | None) -> l
             ("Queue id", notice.queue_id),
             ("State", state),
         ]
+    rows.append(("Id", question.id))
     return [(label, clean(value, utf8=True)) for label, value in rows if value]
 
 

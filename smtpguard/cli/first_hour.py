@@ -62,7 +62,10 @@ def config_test(
     verbose: Verbose = 0,
     quiet: Quiet = 0,
 ) -> None:
-    """Say all that is wrong with the configuration, or what would be used."""
+    """Say all that is wrong with the configuration.
+
+    Where nothing is: what would be used.
+    """
     common = common_options(context, config, as_json, no_color, verbose, quiet)
     from smtpguard.cli.config import test
 
@@ -94,8 +97,9 @@ def init(
         Path | None, typer.Option("--postfix-config", metavar="DIR", help="Where main.cf is; else as postconf knows.")
     ] = None,
     next_hop: Annotated[
-        str, typer.Option("--next-hop", metavar="HOST[:PORT]", help="Who takes the mail; with commas, several.")
-    ] = "",
+        list[str] | None,
+        typer.Option("--next-hop", metavar="HOST[:PORT]", help="Who takes the mail; repeated or with commas, several."),
+    ] = None,
     tls: Annotated[str, typer.Option("--tls", metavar="WHICH", help="none, opportunistic, required or implicit.")] = "",
     username: Annotated[str, typer.Option("--username", metavar="NAME", help="Log in there as.")] = "",
     password_file: Annotated[
@@ -130,7 +134,7 @@ def init(
         apply=apply,
         undo=undo,
         postfix_config=postfix_config,
-        next_hop=next_hop,
+        next_hop=",".join(next_hop or ()),
         tls=tls,
         username=username,
         password_file=password_file,

@@ -154,6 +154,7 @@ def event(notice: Notice, meaning: Classification | None, masker: Masker) -> dic
     recipient, sender = (text.encode("utf-8", "replace") for text in (notice.recipient, notice.sender))
     paths = tuple(path for path in (recipient, sender) if path)
     fields: dict[str, object] = {
+        "event.id": clean(notice.id),
         "event.outcome": "failure" if notice.action in REFUSED else "success",
         "smtpguard.notice.kind": notice.kind,
         "smtpguard.notice.action": notice.action,

@@ -96,12 +96,10 @@ def _undo(options: Options) -> int:
 
 
 def _from_options(options: Options, environ: Mapping[str, str]) -> int:
-    if not options.next_hop:
+    if not (named := _split(options)):
         raise CannotInit("--next-hop HOST[:PORT] says who takes the mail; or --from-postfix takes what Postfix has")
     done = Done(config=str(_place(options, environ)))
-    found = [
-        host_and_port(text, "0") if ":" in text or text[:1] == "[" else (text, 0, True) for text in _split(options)
-    ]
+    found = [host_and_port(text, "0") if ":" in text or text[:1] == "[" else (text, 0, True) for text in named]
     made = done.plan
     made.hosts = [host for host, _, _ in found]
     ports = {port for _, port, _ in found if port}
@@ -120,7 +118,12 @@ def _from_options(options: Options, environ: Mapping[str, str]) -> int:
 
 
 def _split(options: Options) -> list[str]:
-    return options.next_hop.replace(",", " ").split()
+    """The hosts of --next-hop, in order."""
+    hosts = [host for text in options.next_hop.split(",") if (host := text.strip())]
+    for host in hosts:
+        if len(host.split()) > 1:
+            raise CannotInit(f"--next-hop: {host!r} is not a host: several have commas between them, or are repeated")
+    return hosts
 
 
 def _with_options(made: Plan, options: Options, done: Done) -> None:
@@ -151,10 +154,11 @@ def _with_options(made: Plan, options: Options, done: Done) -> None:
 
 def _from_postfix(options: Options, environ: Mapping[str, str]) -> int:
     postfix = Postfix(options.postfix_config)
-    facts = postfix.facts(options.next_hop)
+    next_hop = ",".join(_split(options))
+    facts = postfix.facts(next_hop)
     done = Done(config=str(_place(options, environ)))
     is_kept = Path(done.config).exists() and not options.force
-    done.plan = plan(facts, next_hop=options.next_hop)
+    done.plan = plan(facts, next_hop=next_hop)
     _with_options(done.plan, options, done)
     if is_kept:
         done.kept.append(done.config)

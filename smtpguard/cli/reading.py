@@ -49,14 +49,8 @@ def explain(
     ] = None,
     host: Annotated[str, typer.Option("--host", metavar="NAME", help="Who said it, as mx.example.net.")] = "",
     verb: Annotated[
-        Verb | None,
-        typer.Option(
-            "--verb",
-            case_sensitive=False,
-            metavar="VERB",
-            help=f"What it answered: {', '.join(Verb)} (the message).",
-        ),
-    ] = None,
+        str, typer.Option("--verb", metavar="VERB", help=f"What it answered: {', '.join(Verb)} (the message).")
+    ] = "",
     id: Annotated[
         str, typer.Option("--id", metavar="ID", help="Of the files only what has this event id or queue id.")
     ] = "",
@@ -74,10 +68,19 @@ def explain(
     smtpguard explain /var/log/mail.log
     """
     common = common_options(context, config, as_json, no_color, 0, 0)
+    if id and not given:
+        raise typer.BadParameter(
+            f"needs the log that has it, as in: smtpguard explain --id {id} /var/log/smtpguard.log", param_hint="--id"
+        )
     if (not given) == (jsonl is None):
         raise typer.BadParameter("give a reply, files, - or --jsonl FILE: one of them")
     rules = _own_rules(common)
+    from smtpguard.classify.notice import verb_of
     from smtpguard.cli.explain import run
+
+    known = verb_of(verb)
+    if verb and known is None:
+        raise typer.BadParameter(f"{verb!r} is not one of {', '.join(Verb)}", param_hint="--verb")
 
     raise typer.Exit(
         run(
@@ -85,7 +88,7 @@ def explain(
             jsonl,
             rules=rules,
             host=host,
-            verb=verb.value if verb else None,
+            verb=known.value if known else None,
             id=id,
             as_json=common.as_json,
             color=common.color(sys.stdout, os.environ),
@@ -105,10 +108,10 @@ def ingest(
     no_color: NoColor = False,
     quiet: Quiet = 0,
 ) -> None:
-    """Read bounces and complaints into the log: a line "notice-received" for each recipient.
+    """Read bounces and complaints into the log.
 
-    Takes DSNs, bounces of other forms and ARF reports: a message, an mbox, a Maildir or folder, or - for standard
-    input, as from a pipe in an alias:
+    A line "notice-received" for each recipient. Takes DSNs, bounces of other forms and ARF reports: a message, an
+    mbox, a Maildir or folder, or - for standard input, as from a pipe in an alias:
 
     bounces: "|/usr/bin/smtpguard ingest -q --log /var/log/smtpguard/notices.log -"
 
@@ -166,9 +169,10 @@ def rules_test(
     as_json: Json = False,
     quiet: Quiet = 0,
 ) -> None:
-    """Test rule files of your own: every rule, its examples, and what they take from the built-in rules.
+    """Test rule files of your own.
 
-    Exit code 1 for a fault, told with file, rule and remedy.
+    Every rule, its examples, and what they take from the built-in rules. Exit code 1 for a fault, told with file,
+    rule and remedy.
     """
     common = common_options(context, None, as_json, False, 0, quiet)
     from smtpguard.cli.rules import test

@@ -10,7 +10,7 @@ memory. `Unreadable` is the one error: what, and why.
 | folder | a Maildir (cur, new), or any folder of files | those of each file |
 | log | lines with a date first, JSON of ours, an Exchange log | those of each line |
 | replies | a reply a line, or {"reply", "next_hop", "verb"} | one a reply |
-| text | anything else | one: the reply in it |
+| text | anything else | one: the reply in it; none where a file has no code, or is no text |
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, Final, Literal
 
-from smtpguard.classify.notice import Notice, mime, read_log, read_message, said, verb_of
+from smtpguard.classify.notice import Action, Notice, mime, read_log, read_message, said, verb_of
 from smtpguard.mail.reply import Verb
 
 Kind = Literal["message", "mbox", "folder", "log", "replies", "text"]
@@ -91,7 +91,7 @@ class Source:
                     for text in _replies(self.lines()):
                         yield _of_reply(text, host, verb)
                 case "text":
-                    yield _of_text(self.octets().decode("utf-8", "replace"), host, verb)
+                    yield from self._text(self.octets(), host, verb)
         except (OSError, EOFError, zlib.error) as error:
             raise _unreadable(self.name, error) from None
 
@@ -109,6 +109,13 @@ class Source:
                     yield from mime.messages(self.lines())
         except (OSError, EOFError, zlib.error) as error:
             raise _unreadable(self.name, error) from None
+
+    def _text(self, octets: bytes, host: str, verb: Verb | None) -> Iterator[Notice]:
+        """What is typed into a pipe is taken at its word; a file of any kind may be here by mistake."""
+        notice = _of_text(octets.decode("utf-8", "replace"), host, verb)
+        is_coded = notice.has_code or (notice.reply is not None and notice.reply.enhanced is not None)
+        if b"\0" not in octets and (is_coded or self._is_given):
+            yield notice
 
     def octets(self) -> bytes:
         """As much as is looked at of one message."""
@@ -193,7 +200,7 @@ def _kind(head: bytes) -> Kind:
     if any(map(_STAMP.match, lines[:20])) or any(b'"event.action"' in line for line in lines if line[:1] == b"{"):
         return "log"
     if lines and lines[0][:1] == b"{":
-        return "replies"
+        return "replies" if any(b'"reply"' in line for line in lines) else "text"
     ends = [line for line in lines if _CODE.match(line) and line[3:4] != b"-"]
     return "replies" if len(ends) > 1 and len(ends) * 2 > len(lines) else "text"
 
@@ -232,5 +239,5 @@ def _of_reply(text: str, host: str, verb: Verb | None) -> Notice:
 
 def _of_text(text: str, host: str, verb: Verb | None) -> Notice:
     told = said(text, host=host, verb=verb)
-    action: Literal["failed", "delayed"] = "delayed" if told.reply.klass == 4 else "failed"
-    return Notice("log", action, reply=told.reply, host=told.host, verb=told.verb, has_code=told.has_code)
+    action: Action = "delivered" if told.reply.klass < 4 else "delayed" if told.reply.klass == 4 else "failed"
+    return Notice("log", action, reply=told.reply, host=told.host, verb=told.verb, id=told.id, has_code=told.has_code)

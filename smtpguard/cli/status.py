@@ -108,7 +108,9 @@ def run(path: Path | None, environ: Mapping[str, str], *, http: str, as_json: bo
 
 
 def _cannot(why: str, remedy: str) -> int:
-    print(f"smtpguard status: {clean(why, utf8=True)}; {remedy}", file=sys.stderr)
+    *others, last = [clean(line, utf8=True) for line in why.splitlines()]  # a configuration has several problems
+    for problem in (*others, f"{last}; {remedy}"):
+        print(f"smtpguard status: {problem}", file=sys.stderr)
     return 2
 
 
@@ -191,7 +193,7 @@ def _shown(status: Status, where: ListenAddress, *, color: bool) -> Iterator[str
     yield (f"{well}{head}\x1b[0m" if color else head) + f" (asked at {where}; counts since its start)"
     for problem in status.problems:
         yield _row("problem", clean(problem, utf8=True))
-    for door, its in status.sessions.items():
+    for door, its in sorted(status.sessions.items()):
         yield _row(f"{door} door", f"{its['now']} sessions now, {its['ended']} ended")
     yield _row("transactions", _sum(status.transactions))
     yield _row("recipients", _sum(status.recipients))

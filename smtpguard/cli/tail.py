@@ -22,8 +22,9 @@ from smtpguard.mail.reply import clean
 POLL_S: Final = 0.25
 _MAX_LINE: Final = 1 << 20  # octets; the log's own are shorter
 _HEAD: Final = frozenset(("@timestamp", "log.level", "message", "event.action"))
-# The lines of a transaction have some thirty fields. Those that a person asks for: beside the message, and below it.
-_OF_MAIL: Final = frozenset(("recipient-refused", "recipient-accepted", "transaction"))
+# The lines of a transaction, or of a notice about one, have some thirty fields. Those that a person asks for: beside
+# the message, and below it.
+_OF_MAIL: Final = frozenset(("recipient-refused", "recipient-accepted", "transaction", "notice-received"))
 _BESIDE: Final = {
     "smtp.mail_from": "from",
     "smtp.rcpt_to": "to",
@@ -31,6 +32,7 @@ _BESIDE: Final = {
     "smtp.next_hop_queue_id": "next",
     "smtp.size": "size",
     "event.id": "id",
+    "smtpguard.notice.at": "at",
 }
 _BELOW: Final = {
     "error.message": "error",
@@ -64,7 +66,7 @@ def run(file: Path, *, problems: bool, last: int, follow: bool, color: bool) -> 
 def render(line: bytes, *, problems: bool = False, color: bool = False) -> bytes:
     """A line of the log, as `log.format = "console"` has it but shorter; b"" where it is not wanted or empty.
 
-    Of a transaction that is who, to whom and by which ids, and for a refusal what was said, why, and what to do.
+    Of a transaction or a notice that is who, to whom and by which ids; of a refusal what was said, why, what to do.
     """
     text = line.decode("utf-8", "replace").rstrip("\r\n")
     event = _event(text)

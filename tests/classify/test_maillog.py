@@ -73,6 +73,33 @@ def test_our_own_words_are_not_the_next_hops() -> None:
         "(in reply to end of DATA command))"
     )
     assert seen(notice)[1:4] == ("550 5.7.26 Unauthenticated email", "mx.google.example", Verb.DOT)
+    assert notice.id == "01JD5Z8Q7KX3"
+
+
+OURS = (
+    "550-5.1.1 mx.receiver.example said: a{0}550-5.1.1 b{0}550-5.1.1 [smtpguard] Fix: mend{0}"
+    "550 5.1.1 [smtpguard] Cause: recipient.unknown (gone) Id: 01JD5Z8Q7KX3"
+)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "2026-11-20 10:12:01 1tEabc-0000000Dxy-2aBc ** gil@receiver.example R=smarthost T=smtp H=localhost "
+        "[127.0.0.1]: SMTP error from remote mail server after RCPT TO:<gil@receiver.example>: " + OURS.format("\\n"),
+        "Nov 20 10:13:02 mx1 sendmail[7]: 5AK9D2xx000007: to=<gil@receiver.example>, delay=00:00:01, "
+        "relay=localhost. [127.0.0.1], dsn=5.1.1, reply=" + OURS.format(" ") + ", stat=User unknown",
+    ],
+    ids=["exim", "sendmail"],
+)
+def test_our_own_words_in_other_logs(line: str) -> None:
+    (notice,) = logged(line)
+    assert (notice.host, notice.id) == ("mx.receiver.example", "01JD5Z8Q7KX3")
+    assert notice.reply is not None
+    assert "smtpguard" not in notice.reply.text
+    assert "said" not in notice.reply.text
+    assert notice.reply.text.startswith("a")
+    assert notice.reply.text.endswith("b")
 
 
 def test_exim_failed_deferred_delivered_and_refused() -> None:

@@ -179,6 +179,11 @@ SAMPLES: dict[str, list[Expected]] = {
     "delivered": [Expected("jan@receiver.example", "", "mx.receiver.example", action="relayed")],
     "forwarded": [Expected("karl@receiver.example", "450 4.2.0 Greylisted", "mx.receiver.example", Verb.RCPT)],
     "opensmtpd": [Expected("lena@receiver.example", "550 5.1.1 <lena@receiver.example> recipient unknown")],
+    "smtpguard": [
+        Expected(
+            "bob@receiver.example", "550 5.1.1 <bob@receiver.example>: User unknown", "mx.receiver.example", Verb.RCPT
+        )
+    ],
     "arf": [Expected("user@isp.example", "", "mail.isp.example", action="complaint")],
     "ordinary": [],
     "vacation": [],

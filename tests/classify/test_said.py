@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import textwrap
+from time import perf_counter
+
 import pytest
 
+from smtpguard import policy
+from smtpguard.classify import Classification
 from smtpguard.classify.notice import said
-from smtpguard.mail.reply import Verb
+from smtpguard.mail.reply import EnhancedCode, Reply, Verb
 
 SAID = "host mx.receiver.example[192.0.2.25] said: 550 5.1.1 <bob@receiver.example>: User unknown"
 
@@ -58,3 +63,62 @@ def test_a_text_without_a_code_is_a_reply_still(text: str, code: int, enhanced: 
     found = said(text)
     assert (found.reply.code, found.has_code) == (code, False)
     assert (str(found.reply.enhanced) if found.reply.enhanced else None) == enhanced
+
+
+# --- what smtpguard wrote around a reply (contract 1.5) --------------------------------------------------------------
+
+ID = "01JD5Z8Q7KX3"
+MEANING = Classification("recipient.unknown", cause="the address does not exist", fix="Check it. " * 30)
+
+
+@pytest.mark.parametrize("width", [None, 30, 61, 72])
+@pytest.mark.parametrize(
+    "lines", [("<bob@r.example>: User unknown",), ("The account", "does not exist", "- gsmtp"), ("many",) * 9]
+)
+def test_what_we_wrote_is_taken_off_again(lines: tuple[str, ...], width: int | None) -> None:
+    """As policy writes it and an MTA quotes it: on lines, on one line, wrapped."""
+    reply = Reply(550, lines, EnhancedCode(5, 1, 1), Verb.RCPT)
+    text = policy.explained(reply, MEANING, id=ID, host="mx.r.example").wire().decode()
+    if width is not None:
+        flat = f"host 127.0.0.1[127.0.0.1] said: {' '.join(text.split())} (in reply to RCPT TO command)"
+        text = "\n    ".join(textwrap.wrap(flat, width, break_on_hyphens=False))
+    found = said(text)
+    assert (str(found.reply), found.host, found.id) == (str(reply), "mx.r.example", ID)
+    assert found.is_relayed
+
+
+@pytest.mark.parametrize("reason", policy.Own)
+def test_our_own_refusal_has_no_host_before_it(reason: policy.Own) -> None:
+    own = policy.own(reason, Verb.RCPT)
+    found = said(policy.explained(own.reply, own.classification, id=ID).wire().decode())
+    assert (str(found.reply), found.host, found.id, found.is_relayed) == (str(own.reply), "", ID, False)
+
+
+def test_the_id_is_of_the_nearest_of_two() -> None:
+    inner = policy.explained(Reply(550, ("no",), EnhancedCode(5, 1, 1)), MEANING, id=ID, host="mx.r.example")
+    outer = policy.explained(inner, MEANING, id="01JD5Z8Q7KX4", host="relay.example")
+    found = said(outer.wire().decode())
+    assert (found.host, found.id) == ("relay.example", "01JD5Z8Q7KX4")
+
+
+@pytest.mark.parametrize(
+    "text", ["550 5.1.1 mx.a.example said: no", "550 x [smtpguard]", "550 5.1.1 [smtpguard] Cause: x Id: short"]
+)
+def test_others_words_are_left_alone(text: str) -> None:
+    found = said(text)
+    assert (found.host, found.id, found.is_relayed) == ("", "", False)
+
+
+@pytest.mark.parametrize(
+    "text", [" " * 16000 + "[smtpguard] ", "[smtpguard] Cause: " * 900, "550 " * 4000 + "[smtpguard] "]
+)
+def test_hostile_text_takes_linear_time(text: str) -> None:
+    began = perf_counter()
+    said(text)
+    assert perf_counter() - began < 2
+
+
+@pytest.mark.parametrize(("text", "code"), [("250 2.0.0 Ok", 250), ("354 End data with .", 354), ("334 VXNlcm5h", 334)])
+def test_a_reply_that_is_no_refusal(text: str, code: int) -> None:
+    found = said(text)
+    assert (found.reply.code, found.has_code) == (code, True)

@@ -104,6 +104,7 @@ def test_the_version() -> None:
         ["explain"],
         ["explain", "x", "--jsonl", "-"],
         ["explain", "x", "--verb", "y"],
+        ["explain", "--id", "4XyZ00002"],
     ],
 )
 def test_wrong_use_is_exit_code_2(arguments: list[str]) -> None:
@@ -272,6 +273,21 @@ def test_explain_hands_over_a_reply(explain: Called) -> None:
     assert explain.arguments == (["550", "5.1.1", "no such user"], None)
     options = {"rules": (), "host": "mx.example", "verb": "RCPT", "id": "", "as_json": False, "color": False}
     assert explain.options == options
+
+
+def test_verbs_are_told_as_the_help_has_them() -> None:
+    assert "'foo' is not one of CONNECT, EHLO, STARTTLS" in run("explain", "x", "--verb", "foo").stderr
+
+
+def test_an_id_needs_a_log() -> None:
+    assert "needs the log that has it" in " ".join(run("explain", "--id", "4XyZ00002").stderr.split())
+
+
+@pytest.mark.parametrize("group", [(), ("rules",), ("config",)])
+def test_no_summary_of_a_command_is_cut(group: tuple[str, ...]) -> None:
+    _, _, commands = run(*group, "--help").stdout.partition("Commands:\n")
+    assert commands
+    assert "..." not in commands
 
 
 def test_explain_hands_over_a_file_of_replies(explain: Called) -> None:

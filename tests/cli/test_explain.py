@@ -357,7 +357,7 @@ def test_an_id_is_looked_up(log: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert explain(str(log), id="4XyZ99999") == 1
     assert "no refusal with the id 4XyZ99999" in capsys.readouterr().err
     assert explain(id="4XyZ00002") == 2
-    assert "name the log that has it" in capsys.readouterr().err
+    assert "--id needs the log that has it" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["ordinary.eml", "vacation.eml"])
@@ -423,3 +423,100 @@ def test_foreign_text_in_a_file_cannot_write_to_the_terminal(
     assert explain(str(path)) == 0
     said = capsys.readouterr().out
     assert not [c for c in said if not c.isprintable() and c != "\n"]
+
+
+# --- replies that smtpguard explained ---------------------------------------------------------------------------------
+
+
+def test_our_own_bounce_tells_the_true_host_and_our_id(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bounce = NOTICES / "smtpguard.eml"
+    assert explain(str(bounce)) == 0
+    rows = dict(line.split(":", 1) for line in capsys.readouterr().out.splitlines())
+    assert (rows["Refused by"].strip(), rows["Id"].strip()) == ("mx.receiver.example", "01JD5Z8Q7KX3")
+    assert rows["Matched"].strip() == "User unknown"
+    assert explain(str(bounce), as_json=True) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["id"], found["notice"]["host"]) == ("01JD5Z8Q7KX3", "mx.receiver.example")
+    assert found["reply"]["text"] == "<bob@receiver.example>: User unknown"
+    mbox = tmp_path / "mbox"
+    mbox.write_bytes((b"From x Fri Nov 20 10:00:00 2026\n" + bounce.read_bytes() + b"\n") * 2)
+    assert explain(str(mbox), as_json=True) == 0
+    (cause,) = json.loads(capsys.readouterr().out)["causes"]
+    assert (cause["category"], cause["count"]) == ("recipient.unknown", 2)
+    assert (cause["example"]["host"], cause["example"]["id"]) == ("mx.receiver.example", "01JD5Z8Q7KX3")
+    assert explain(str(mbox), id="01JD5Z8Q7KX3") == 0
+    assert capsys.readouterr().out.count("Category:") == 2
+
+
+def test_our_own_reply_as_text(capsys: pytest.CaptureFixture[str]) -> None:
+    text = "550 5.1.1 mx.r.example said: no such user 550 5.1.1 [smtpguard] Cause: recipient.unknown Id: 01JD5Z8Q7KX3"
+    assert explain(text, as_json=True) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["id"], found["reply"]["text"]) == ("01JD5Z8Q7KX3", "no such user")
+
+
+# --- what needs no explanation, and what has none ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["250 2.0.0 ok", "354 End data with <CR><LF>.<CR><LF>"])
+def test_an_acceptance_needs_no_explanation(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert explain(text) == 0
+    assert capsys.readouterr().out == f"{text}: this is no refusal but an acceptance, nothing to explain\n"
+    assert explain(text, as_json=True) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["accepted"] is True
+    assert found["reply"]["code"] == int(text[:3])
+    assert "category" not in found
+    lines = tmp_path / "replies"
+    lines.write_text(f"{text}\n")
+    assert explain(jsonl=lines) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["category"], found["accepted"]) == ("unknown", True)
+
+
+PASSWD = b"root:x:0:0:root:/root:/bin/sh\nsystemd:x:998:998:Time Synchronization:/:/usr/sbin/nologin\n"
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.parametrize(
+    "octets",
+    [
+        PASSWD,
+        b"\x7fELF\x02\x00\x00550 5.1.1 no\n\x00",
+        b"550 \x00",
+        b'{\n  "name": "x",\n  "user": "unknown"\n}\n',
+        b"\n",
+    ],
+    ids=["passwd", "program", "nul", "json", "blank"],
+)
+def test_a_file_that_tells_nothing_is_2(
+    octets: bytes, as_json: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for place in (folder, tmp_path / "file"):  # the folder is empty first
+        if place != folder:
+            place.write_bytes(octets)
+            (folder / "one").write_bytes(octets)
+        for name in {place, folder}:
+            assert explain(str(name), as_json=as_json) == 2
+            captured = capsys.readouterr()
+            assert captured.out == ""
+            assert "tells of no refusal" in captured.err
+            assert "give a bounce" in captured.err
+
+
+def test_a_file_with_a_reply_is_read_still(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "reply"
+    for text in ("The server said:\n  550 5.1.1 no such user\n", "Sorry, no mailbox here by that name. (#5.1.1)\n"):
+        path.write_text(text)
+        assert explain(str(path), as_json=True) == 0
+        assert json.loads(capsys.readouterr().out)["category"] == "recipient.unknown"
+
+
+def test_a_pipe_is_taken_at_its_word(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    feed(monkeypatch, b"user unknown\n")
+    assert explain("-", as_json=True) == 0
+    assert json.loads(capsys.readouterr().out)["category"] == "recipient.unknown"
+    feed(monkeypatch, b"\x00user unknown\n")
+    assert explain("-") == 2

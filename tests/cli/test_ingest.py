@@ -172,3 +172,11 @@ def test_any_octets_end_with_0_or_1(monkeypatch: pytest.MonkeyPatch, capsys: pyt
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(octets)))
         assert ingest("-") in (0, 1)
     assert all(line.startswith("{") for line in capsys.readouterr().out.splitlines())
+
+
+def test_our_own_bounce_leads_back_to_our_log(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ingest(NOTICES / "smtpguard.eml") == 0
+    (line,) = lines(capsys)
+    assert line["event.id"] == "01JD5Z8Q7KX3"
+    assert line["server.address"] == "mx.receiver.example"
+    assert line["smtp.reply.text"] == "<b***@receiver.example>: User unknown"

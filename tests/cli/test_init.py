@@ -372,7 +372,9 @@ def test_nothing_is_written_over_without_force() -> None:
     ("arguments", "words"),
     [
         ([], "--next-hop HOST"),
-        (["--next-hop", "a b c:x"], "x is not a port"),
+        (["--next-hop", "a,b, c:x"], "x is not a port"),
+        (["--next-hop", "bad host"], "'bad host' is not a host"),
+        (["--next-hop", " , "], "--next-hop HOST"),
         (["--next-hop", "a.example:25,b.example:587"], "one port"),
         (["--next-hop", "a_!.example"], "next_hop.default.host: 'a_!.example' is not a host"),
         (["--next-hop", "a.example", "--tls", "maybe"], "not one of none, opportunistic, required, implicit"),

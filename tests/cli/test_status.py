@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from smtpguard.cli.status import run
+from smtpguard.cli.status import Status, _shown, run
+from smtpguard.config import ListenAddress
 from smtpguard.edge.metrics import Metrics
 from smtpguard.sandbox import Close, Ok, Say, Script
 from smtpguard.web import Http
@@ -124,3 +125,28 @@ def test_where_it_cannot_ask(
     (tmp_path / "empty.toml").write_text("")
     assert status(http, path=tmp_path / "empty.toml", environ=environ) == 2
     assert words in capsys.readouterr().err
+
+
+def test_all_that_is_wrong_with_the_settings_is_told_one_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "s.toml"
+    path.write_text('[http]\nlisten = "x"\n[relay]\nhostname = "-"\n')
+    assert status("", path=path) == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("smtpguard status: ")
+    assert "http.listen" in first
+    assert "relay.hostname" in second
+    assert second.endswith("; give --http HOST:PORT")
+
+
+def test_doors_are_in_a_fixed_order() -> None:
+    doors = [{"smtp": 1, "lmtp": 2}, {"lmtp": 2, "smtp": 1}]
+    shown = []
+    for each in doors:
+        known = Status()
+        for door, now in each.items():
+            known.sessions[door]["now"] = now
+        shown.append("\n".join(_shown(known, ListenAddress("127.0.0.1", 1), color=False)))
+    assert shown[0] == shown[1]
+    assert shown[0].index("lmtp door") < shown[0].index("smtp door")

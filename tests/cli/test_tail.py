@@ -53,6 +53,32 @@ def test_a_refusal_is_who_what_why_and_what_to_do() -> None:
     ]
 
 
+def test_a_notice_reads_as_a_refusal_does() -> None:
+    line = event(
+        "failed by mx.example.net: 550 5.1.1 (recipient.unknown)",
+        "warning",
+        **{
+            "event.action": "notice-received",
+            "event.outcome": "failure",
+            "smtpguard.notice.kind": "dsn",
+            "smtpguard.notice.at": "2026-02-03T04:00:00Z",
+            "smtp.rcpt_to": "j***@example.org",
+            "smtp.reply.text": "no such user",
+            "smtpguard.cause": "the address does not exist",
+            "smtpguard.fix": "Check the spelling.",
+            "smtpguard.provider": "other",
+        },
+    )
+    assert render(line).decode().splitlines() == [
+        "04:05:06.789 warning failed by mx.example.net: 550 5.1.1 (recipient.unknown) to=j***@example.org "
+        "at=2026-02-03T04:00:00Z",
+        "             said   no such user",
+        "             cause  the address does not exist",
+        "             fix    Check the spelling.",
+    ]
+    assert render(line, problems=True) == render(line)
+
+
 def test_any_other_line_reads_as_the_console_log_would() -> None:
     line = event("smtpguard listens", **{"event.action": "service-started", "service.version": "1 beta"})
     expected = b'04:05:06.789 info    service-started smtpguard listens service.version="1 beta"\n'

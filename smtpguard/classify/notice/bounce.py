@@ -72,6 +72,7 @@ def notices(message: Part, octets: bytes) -> list[Notice]:
                 verb=told.verb if told is not None else None,
                 when=mime.when(message.header.get("date", "")),
                 message_id=returned.get("message-id", ""),
+                id=told.id if told is not None else "",
                 has_code=told is not None and told.has_code,
             )
         )

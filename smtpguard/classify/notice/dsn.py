@@ -60,6 +60,7 @@ def notices(report: Part, status: Part) -> list[Notice]:
                 when=when,
                 message_id=message_id,
                 queue_id=first.get("x-postfix-queue-id", ""),
+                id=told.id,
                 has_code=told.has_code,
             )
         )
@@ -109,7 +110,9 @@ def _recipient(block: Fields, account: human.Account) -> Said:
     host = best.host
     if told is not None and told.reply.klass == best.reply.klass:
         host = host or told.host
-        best = best._replace(verb=best.verb or told.verb)
+        best = best._replace(verb=best.verb or told.verb, id=best.id or told.id)
+    if best.is_relayed:  # Remote-MTA is smtpguard then
+        return best
     return best._replace(host=_host(block.get("remote-mta", "")) or host)
 
 

@@ -90,9 +90,10 @@ class ExchangeLog:
                 reply=told.reply,
                 recipient=session.rcpt if verb is not Verb.MAIL else "",
                 sender=session.sender,
-                host="" if self._is_received else session.host,
+                host="" if self._is_received else told.host if told.is_relayed else session.host,
                 verb=verb,
                 when=rfc3339(given.get("date-time", "")),
+                id=told.id,
                 has_code=told.has_code,
                 inbound=self._is_received,
             )
@@ -159,5 +160,6 @@ def _tracked(given: dict[str, str]) -> Iterator[Notice]:
             when=rfc3339(given.get("date-time", "")),
             message_id=given.get("message-id", ""),
             queue_id=given.get("internal-message-id", ""),
+            id=told.id,
             has_code=told.has_code,
         )

@@ -83,6 +83,7 @@ class _Log:
             when=self._dates.of(line),
             message_id=message_id,
             queue_id=queue_id,
+            id=told.id,
             has_code=told.has_code,
         )
 
@@ -154,6 +155,7 @@ class _Log:
             when=self._dates.of(line),
             message_id=message_id_,
             queue_id=queue_id,
+            id=told.id,
             has_code=told.has_code,
         )
 
@@ -204,11 +206,12 @@ class _Log:
                 reply=told.reply if action != "delivered" else None,
                 recipient=recipient.strip("<> "),
                 sender=sender,
-                host=given.get("relay", "").partition(" ")[0].rstrip("."),
+                host=told.host if told.is_relayed else given.get("relay", "").partition(" ")[0].rstrip("."),
                 verb=told.verb,
                 when=self._dates.of(line),
                 message_id=message_id,
                 queue_id=found[1],
+                id=told.id,
                 has_code=told.has_code,
             )
 

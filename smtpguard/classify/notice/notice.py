@@ -24,8 +24,8 @@ class Notice:
     `reply` is what the remote MTA (`host`) said, or what the notice says in its place; None where a complaint or a
     delivery needs none. Where no SMTP code was told, `has_code` is False and `reply.code` stands for its class only
     (said.NO_CODE). `verb` None: not known. `when` is in seconds since the epoch. `queue_id` is the reporting MTA's,
-    `id` the event id of smtpguard's own log. `inbound` is a refusal by the logging server itself, of mail that came
-    to it. `feedback` is the Feedback-Type of a complaint (RFC 5965 3.1).
+    `id` the event id of smtpguard's own log, or in a reply that it explained. `inbound` is a refusal by the logging
+    server itself, of mail that came to it. `feedback` is the Feedback-Type of a complaint (RFC 5965 3.1).
     """
 
     kind: Kind

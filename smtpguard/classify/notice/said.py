@@ -147,27 +147,29 @@ def _placed(text: str) -> tuple[str, Verb | None, str]:
 
 # What policy.explained wrote (contract 1.5), wrapped as a bounce wraps it, or with Exim's "\n" between its lines
 _OUR_MARK = re.compile(r"\[smtpguard\](?=\s)")
-_OUR_TAIL = re.compile(r"(?:\s|\\n)*[45]\d\d[ -](?:[45]\.\d{1,3}\.\d{1,3})?\s*$")
+_OUR_TAIL = re.compile(r"(?:\s|\\n){0,40}[45]\d\d[ -](?:[45]\.\d{1,3}\.\d{1,3})?\s*$")
 _OUR_ID = re.compile(r"\[smtpguard\]\s{1,40}Cause:\s[^\[]{1,600}?\sId:\s{1,40}([0-9A-HJKMNP-TV-Z]{12})\b")
-_OUR_HEAD = re.compile(r"(?<!\S)([45]\d\d[ -](?:[45]\.\d{1,3}\.\d{1,3}\s{1,40})?)([\w.:\[\]-]{1,255})\s{1,40}said:\s{1,40}")
+_OUR_HEAD = re.compile(
+    r"(?<!\S)([45]\d\d[ -](?:[45]\.\d{1,3}\.\d{1,3}\s{1,40})?)([\w.:\[\]-]{1,255})\s{1,40}said:\s{1,40}"
+)
 
 
 def _without_ours(text: str) -> tuple[str, str, str]:
     """(the next hop's host, the event id, the next hop's reply) of a text in which smtpguard explains a refusal."""
     if (mark := _OUR_MARK.search(text)) is None:
         return "", "", text
-    id = _OUR_ID.search(text, mark.start())
-    text = _OUR_TAIL.sub("", text[max(0, mark.start() - MAX_OURS) : mark.start()])
+    ids = _OUR_ID.findall(text, mark.start())
+    text = _OUR_TAIL.sub("", text[: mark.start()])
     host = ""
     if (head := _OUR_HEAD.search(text)) is not None:
         host, text = head[2], text[: head.start()] + head[1] + text[head.end() :]
-    return host, id[1] if id is not None else "", text
+    return host, ids[-1] if ids else "", text  # the last is of the smtpguard that the MTA talked to
 
 
 # --- the reply itself ------------------------------------------------------------------------------------------------
 
-# "550 5.1.1 x", "550-5.1.1 x", "550: x", "#550 x", "<550 x", "550#5.1.1 x"
-_FIRST = re.compile(r"[#<(\[\"']{0,2}(?=[245]\d\d(?:[ :;#-]|$))")
+# "550 5.1.1 x", "550-5.1.1 x", "550: x", "#550 x", "<550 x", "550#5.1.1 x"; of 3xx those that SMTP has
+_FIRST = re.compile(r"[#<(\[\"']{0,2}(?=(?:[245]\d\d|3[35]4)(?:[ :;#-]|$))")
 # after words that lead in a reply; the lists are of what real notices say
 _LED_IN = re.compile(
     r"(?:\bsaid:?|\breturned:?|\brepl(?:y|ied)(?: was)?:"
@@ -220,11 +222,14 @@ def _with_code(text: str, verb: Verb, *, quoted: str) -> Reply | None:
 
 
 def _completed(reply: Reply, status: EnhancedCode | None) -> Reply:
-    """One line without repeated codes; with the enhanced code that was told beside it, if it says anything."""
+    """The reply without the codes that wrapping left within its lines.
+
+    With the enhanced code that was told beside it, if that says anything.
+    """
     lines = reply.lines
-    if len(lines) == 1 and f" {reply.code}" in lines[0]:
+    if any(f" {reply.code}" in line for line in lines):
         lead = rf"\s{reply.code}(?:-(?:{re.escape(str(reply.enhanced))} )?|[ ]{re.escape(str(reply.enhanced))} )"
-        lines = (re.sub(lead, " ", lines[0]),)
+        lines = tuple(re.sub(lead, " ", line) for line in lines)
     enhanced = reply.enhanced
     if enhanced is None and status is not None and status.klass == reply.klass and status[1:] != (0, 0):
         enhanced = status
