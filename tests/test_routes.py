@@ -23,6 +23,8 @@ def route(next_hop: str, recipient: tuple[str, ...] = (), sender: tuple[str, ...
         ("*.example.org", "a.b.example.org", True),
         ("*.example.org", "example.org", False),
         ("*.example.org", "badexample.org", False),
+        ("*", "whatever.example", True),
+        ("*", "", True),
     ],
 )
 def test_patterns(pattern: str, domain: str, matches: bool) -> None:

@@ -235,9 +235,6 @@ class Hop:
     port: int
     tls_version: str = ""
 
-    def __str__(self) -> str:
-        return self.host
-
 
 @dataclass(slots=True)
 class HopOutcome:

@@ -148,3 +148,18 @@ def test_xforward() -> None:
 def test_bad_xforward(argument: bytes) -> None:
     with pytest.raises(ValueError, match=r"attributes|syntax|value"):
         parse_xforward(argument)
+
+
+def test_the_submitters_auth_parameter_is_taken_and_not_passed_on() -> None:
+    envelope = parse_mail(b"FROM:<a@b.example> AUTH=<> RET=HDRS", offered=frozenset({"AUTH", "DSN"}))
+    assert envelope.params == (b"RET=HDRS",)
+
+
+@pytest.mark.parametrize("verb", ["MAIL", "RCPT"])
+def test_octets_that_are_not_utf8_are_refused_even_with_smtputf8(verb: str) -> None:
+    with pytest.raises(SyntaxRefused) as refused:
+        if verb == "MAIL":
+            parse_mail(b"FROM:<\xff@b.example> SMTPUTF8")
+        else:
+            parse_rcpt(b"TO:<\xff@b.example>", smtputf8=True)
+    assert str(refused.value.reply).startswith("501 5.1.7 " if verb == "MAIL" else "501 5.1.3 ")

@@ -22,6 +22,7 @@ from smtpguard.mail.reply import EnhancedCode, Reply, ReplyError, Verb, clean, f
         ("550 #5.1.0 Address rejected.", 550, (5, 1, 0), ("Address rejected.",)),
         ("550 5.1.1: gone", 550, (5, 1, 1), ("gone",)),
         ("550 4.1.1 wrong class", 550, None, ("4.1.1 wrong class",)),
+        ("550-4.1.1 wrong class\n550 here too", 550, None, ("4.1.1 wrong class", "here too")),
         ("550 5.7.1.example.com is no code", 550, None, ("5.7.1.example.com is no code",)),
     ],
 )
@@ -120,3 +121,7 @@ def test_enhanced_codes_have_at_most_three_digits_a_part() -> None:
 def test_str_shows_code_enhanced_code_and_text() -> None:
     assert str(Reply.of("550-5.1.1 a\n550 5.1.1 b")) == "550 5.1.1 a b"
     assert str(Reply.of("250 ok")) == "250 ok"
+
+
+def test_a_cut_never_falls_into_a_character() -> None:
+    assert fold("ab\u00fcd", 3) == [b"ab", "\u00fcd".encode()]
