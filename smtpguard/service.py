@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from smtpguard import __version__
-from smtpguard.classify import Classifier, RuleError
+from smtpguard.classify import Classifier, RuleError, ShippedRuleError
 from smtpguard.classify import load as load_rules
 from smtpguard.config import (
     ConfigError,
@@ -97,6 +97,8 @@ class Service:
         self._maildir = maildir
         try:
             self._classifier = _rules(self.settings)
+        except ShippedRuleError as error:
+            raise CannotStart(str(error)) from error
         except (RuleError, OSError) as error:  # good when it was checked, a moment ago
             raise CannotStart(f"classify.rules: {error}") from error
         self._new_id = Ids(time.time, secrets.randbits(25))

@@ -7,10 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smtpguard import policy
-from smtpguard.classify import CATEGORIES, Classification
+from smtpguard.classify import CATEGORIES, Classification, load
 from smtpguard.mail.reply import EnhancedCode, FailureKind, HopFailure, Reply, Verb
 from smtpguard.policy import Own
 
+RULES = load()
 FIX, CAUSE = "sign with d=example.com or add the sending IP to its SPF record", "no aligned SPF or DKIM"
 DMARC = Classification("auth.dmarc", cause=CAUSE, fix=FIX)
 
@@ -134,6 +135,13 @@ def test_each_refusal_of_ours_is_a_known_category_with_a_remedy(reason: Own) -> 
     assert meaning.cause
     assert meaning.fix
     assert len(policy.explained(reply, meaning, id="X").wire()) <= 1200
+
+
+@pytest.mark.parametrize("reason", list(Own))
+def test_our_own_words_are_understood_when_they_are_met_again(reason: Own) -> None:
+    """In an MTA's log, or in the bounce, `explain` says of them what we said."""
+    reply, meaning = policy.own(reason, Verb.RCPT, "mx.example.net")
+    assert RULES.match(reply).category == meaning.category
 
 
 # Law B: no 5xx without a refusal of the next hop, a fault of the input or a missing capability.

@@ -278,7 +278,7 @@ def test_a_refused_message_names_no_recipient_of_it() -> None:
 def test_no_line_holds_a_local_part(mode: AddressMode) -> None:
     """A marker search: the addresses in every place that a record has for foreign text."""
     text = "<jane.doe@example.org> <bob.sender@example.com> 'Jane.Doe'"
-    meaning = replace(UNKNOWN, cause=text, fix=text, reference="https://example.net/", retry_after=300.0)
+    meaning = UNKNOWN._replace(cause=text, fix=text, reference="https://example.net/", retry_after=300.0)
     failure = HopFailure(FailureKind.TIMEOUT, Verb.RCPT, text)
     written = record(
         refusal(f"550 5.1.1 {text}", meaning=meaning),
@@ -311,7 +311,7 @@ def test_a_client_that_went_away_is_mentioned() -> None:
 
 
 def test_every_key_is_a_known_one_and_every_known_one_is_used() -> None:
-    meaning = replace(UNKNOWN, reference="https://example.net/", retry_after=300.0)
+    meaning = UNKNOWN._replace(reference="https://example.net/", retry_after=300.0)
     failure = HopFailure(FailureKind.CAPABILITY, Verb.MAIL, "lacks it", keyword="DSN")
     written = record(
         refusal("450 4.2.1 later", answer="451 4.2.1 later", meaning=meaning, failure=failure),

@@ -15,9 +15,10 @@ from importlib.resources import files
 from pathlib import Path
 
 from smtpguard.classify.categories import CATEGORIES, GROUPS
-from smtpguard.classify.classifier import Classification, Classifier, Hit
+from smtpguard.classify.classification import Classification
+from smtpguard.classify.classifier import Classifier, Hit
 from smtpguard.classify.providers import PROVIDERS, provider_of
-from smtpguard.classify.rules import Rule, RuleError, check_unique, parse
+from smtpguard.classify.rules import Rule, RuleError, ShippedRuleError, check_unique, parse
 
 __all__ = [
     "CATEGORIES",
@@ -28,6 +29,7 @@ __all__ = [
     "Hit",
     "Rule",
     "RuleError",
+    "ShippedRuleError",
     "load",
     "provider_of",
     "rules_of",
@@ -42,8 +44,8 @@ def load(extra: Sequence[Path] = ()) -> Classifier:
 def rules_of(extra: Sequence[Path] = ()) -> list[Rule]:
     """The shipped rules, and those of the TOML files `extra`, checked one by one and against each other.
 
-    RuleError names the file, the rule, what is wrong and what to do. A rule of `extra` must have an id of its own;
-    where it holds, it wins over all shipped ones.
+    RuleError names the file, the rule, what is wrong and what to do; ShippedRuleError where a file of ours is broken.
+    A rule of `extra` must have an id of its own; where it holds, it wins over all shipped ones.
     """
     rules = list(_shipped())
     for path in extra:
@@ -60,4 +62,10 @@ def rules_of(extra: Sequence[Path] = ()) -> list[Rule]:
 def _shipped() -> tuple[Rule, ...]:
     folder = files(__package__).joinpath("rules")
     entries = sorted((entry for entry in folder.iterdir() if entry.name.endswith(".toml")), key=lambda e: e.name)
-    return tuple(rule for entry in entries for rule in parse(entry.read_text(encoding="utf-8"), entry.name))
+    try:
+        return tuple(rule for entry in entries for rule in parse(entry.read_text(encoding="utf-8"), entry.name))
+    except RuleError as error:
+        ours = f"smtpguard's own {error.file}"
+        raise ShippedRuleError(
+            ours, error.rule, error.problem, "install smtpguard anew; if it stays, report it"
+        ) from None

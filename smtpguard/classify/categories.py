@@ -53,7 +53,25 @@ def guide(sentence: str, given: Mapping[str, str]) -> str:
     """The sentence with each `{name|words}` replaced by `given[name]`, or by the words where nothing was given."""
     if "{" not in sentence:
         return sentence
-    return _PLACE.sub(lambda place: given.get(place[1]) or place[2], sentence)
+    words, places = _parted(sentence)
+    filled = words.copy()
+    for at, name in places:
+        if value := given.get(name):
+            filled[at] = value
+    return "".join(filled)
+
+
+@lru_cache(maxsize=1024)
+def _parted(sentence: str) -> tuple[list[str], list[tuple[int, str]]]:
+    """The sentence in pieces, each place as its own words; and which pieces are places, by name."""
+    words: list[str] = []
+    names: list[tuple[int, str]] = []
+    for number, piece in enumerate(_PLACE.split(sentence)):  # text, name, words, text, name, words, ... text
+        if number % 3 == 1:
+            names.append((len(words), piece))
+        else:
+            words.append(piece)
+    return words, names
 
 
 @lru_cache(maxsize=1024)

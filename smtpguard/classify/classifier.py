@@ -2,19 +2,18 @@
 
 One pass over the words finds which phrases a text may hold (phrases.py). The tiers of rules, weightiest first, are then
 asked in turn until one has a rule that holds: most replies are told by their first. Rules without text are looked up by
-code. What the text says beside its cause is read out last (extract.py). It never raises, whatever a server wrote.
+code. What is told of the winner stands in classification.py. It never raises, whatever a server wrote.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
 from smtpguard.classify import extract
-from smtpguard.classify.categories import BY_NAME, Category, group_of, guide, places
+from smtpguard.classify.classification import NO_RULE, Classification, Words, explained
 from smtpguard.classify.phrases import Phrasebook, Read
 from smtpguard.classify.providers import OTHER, provider_in, provider_of
 from smtpguard.classify.regex import compiled, finder, measuring, plain
@@ -23,61 +22,6 @@ from smtpguard.mail.reply import EnhancedCode, Reply, Verb
 
 MAX_TEXT: Final = 4096
 """Octets of a reply that are looked at (categories: the bar)."""
-
-# by what a rule says at its most specific: (provider, text) of Rank; a rule may state its own
-_CONFIDENCE: Final = {
-    (1, 3): 0.97,
-    (1, 2): 0.95,
-    (0, 3): 0.93,
-    (0, 2): 0.88,
-    (1, 1): 0.7,
-    (0, 1): 0.6,
-    (1, 0): 0.8,
-    (0, 0): 0.4,
-}
-_CODE_ONLY = 0.25
-_DOUBT = 0.8
-"""What is left of the confidence when words of another category stand in the same text."""
-
-
-@dataclass(frozen=True, slots=True)
-class Classification:
-    """What a refusal is about, who can fix it, how.
-
-    `category` is of the closed set; `confidence` 0 to 1; `rule` the id of the rule ("" none matched) and `matched` the
-    text that it matched. `permanence` is what is true in fact, whatever class the code has. `alternatives` are other
-    categories that equally specific rules saw, likeliest first. What the text itself says, "" where it does not:
-    `retry_after` in seconds (None), `blocklist` and the page for `delisting`, the `ip` and the sender's `domain` it is
-    about, a `limit` with its unit, `auth_results` ("SPF fail, DKIM pass"), the `provider_code` ("TSS04", "S3150",
-    "p=DmarcPolicy") and the first `url`.
-    """
-
-    category: str
-    confidence: float = 0.0
-    rule: str = ""
-    matched: str = ""
-    provider: str = OTHER
-    permanence: str = "unknown"
-    responsible: str = "unknown"
-    scope: str = "message"
-    cause: str = ""
-    fix: str = ""
-    alternatives: tuple[str, ...] = ()
-    retry_after: float | None = None
-    blocklist: str = ""
-    delisting: str = ""
-    reference: str = ""
-    ip: str = ""
-    domain: str = ""
-    limit: str = ""
-    auth_results: str = ""
-    provider_code: str = ""
-    url: str = ""
-
-    @property
-    def group(self) -> str:
-        """The part of the category before the dot."""
-        return group_of(self.category)
 
 
 class Hit(NamedTuple):
@@ -138,16 +82,21 @@ class Classifier:
         self.rules: Final = tuple(sorted(rules, key=lambda rule: rule.id))
         # a server says few different codes; the bound is for one that makes them up
         self._bare_for = lru_cache(maxsize=2048)(self._bare_rules)
-        self._words: Final = {rule.id: _Words.of(rule) for rule in self.rules}
+        self._words: Final = {rule.id: Words.of(rule) for rule in self.rules}
         self._bare: defaultdict[tuple[object, ...], list[Rule]] = defaultdict(list)
         self.patterns: Final = [Pattern(rule, pattern) for rule in self.rules for pattern in rule.patterns]
-        said = [(rule, phrase) for rule in self.rules for phrase in rule.phrases]
-        unsaid = [(rule, phrase) for rule in self.rules for phrase in rule.unless]
-        self._owners: Final = [rule for rule, _ in (*said, *unsaid)]
-        self.book: Final = Phrasebook([phrase for _, phrase in (*said, *unsaid)])
+        said = [(rule, phrase, True) for rule in self.rules for phrase in rule.phrases]
+        unsaid = [(rule, phrase, False) for rule in self.rules for phrase in rule.unless]
+        phrased = [*said, *unsaid]
+        self._owners: Final = [rule for rule, _, _ in phrased]
+        self.book: Final = Phrasebook([phrase for _, phrase, _ in phrased])
         self._bars: Final[dict[str, int]] = {}  # of a rule: the bits of its `unless`
-        for number, (rule, _) in enumerate(unsaid, len(said)):
-            self._bars[rule.id] = self._bars.get(rule.id, 0) | 1 << number
+        says: defaultdict[int, int] = defaultdict(int)  # of a tier: the bits of its phrases
+        for number, (rule, _, is_said) in enumerate(phrased):
+            if is_said:
+                says[rule.tier] |= 1 << number
+            else:
+                self._bars[rule.id] = self._bars.get(rule.id, 0) | 1 << number
         for rule in self.rules:
             if not rule.patterns and not rule.phrases:
                 for key in rule.enhanced or sorted(rule.codes) or ("",):
@@ -155,7 +104,7 @@ class Classifier:
         self._tiers: Final = [
             _Tier(
                 weight,
-                sum(1 << number for number, (rule, _) in enumerate(said) if rule.tier == weight),
+                says[weight],
                 [pattern for pattern in self.patterns if pattern.rule.tier == weight],
                 any(rule.tier == weight and not rule.patterns and not rule.phrases for rule in self.rules),
             )
@@ -171,18 +120,13 @@ class Classifier:
         """
         reading = self._read(reply, host, reply.verb if verb_known else None)
         if not reading.hits:
-            return _explained(_NO_RULE, reading, None, (), 0.0)
+            return explained(NO_RULE, reading.text, reading.provider, "", ())
         best = reading.hits[0]
-        category = best.rule.category
-        others: dict[str, None] = {}
-        for hit in reading.hits:  # heaviest first
-            if hit.rule.tier != best.rule.tier:
-                break
-            if hit.rule.category != category:
-                others[hit.rule.category] = None
-        return _explained(
-            self._words[best.rule.id], reading, best, tuple(others), _confidence(best, doubt=bool(others))
-        )
+        category, tier = best.rule.category, best.rule.tier
+        # heaviest first; each category once
+        others = {hit.rule.category: None for hit in reading.hits if hit.rule.tier == tier}
+        del others[category]
+        return explained(self._words[best.rule.id], reading.text, reading.provider, best.matched, tuple(others))
 
     def hits(self, reply: Reply, host: str = "", verb: Verb | None = None) -> list[Hit]:
         """All rules that hold, the winner first; `verb` None: not known."""
@@ -250,7 +194,8 @@ class Classifier:
                 if hits and not whole:
                     break
         if hits and hits[0].said and not hits[0].matched:
-            hits[0] = hits[0]._replace(matched=_matched(hits[0], read, folded))
+            rule, said, span, _ = hits[0]
+            hits[0] = Hit(rule, said, span, _matched(span, read, folded))
         return _Reading(text, provider, hits)
 
     def _bare_rules(
@@ -267,7 +212,10 @@ class Classifier:
 
 def _fold(reply: Reply) -> str:
     """The text on one line with single spaces, without the code that each line of a log repeats."""
-    text = " ".join(reply.text[:MAX_TEXT].split())
+    text = reply.text
+    if not text.isascii():
+        text = text.encode("utf-8", "replace")[:MAX_TEXT].decode("utf-8", "replace")
+    text = " ".join(text[:MAX_TEXT].split())
     if (lead := f" {reply.code}") in text:
         for join in ("-", " "):
             if reply.enhanced is not None:
@@ -280,9 +228,9 @@ def _octets(text: str) -> bytes:
     return text.encode("utf-8", "replace")[:MAX_TEXT]
 
 
-def _matched(hit: Hit, read: Read, written: str) -> str:
+def _matched(span: tuple[int, int], read: Read, written: str) -> str:
     """The words of a phrase as written; in plain form where making the text plain joined or parted words."""
-    start, end = hit.span
+    start, end = span
     shown = written.split()
     if len(shown) != len(read.written):
         shown = read.written
@@ -302,101 +250,3 @@ def _weighed(held: Iterable[Hit]) -> list[Hit]:
 def _heaviness(hit: Hit) -> tuple[int, int, str]:
     # the id last, so that no order of files matters
     return hit.rule.order, hit.said, hit.rule.id
-
-
-def _confidence(best: Hit, *, doubt: bool) -> float:
-    rule = best.rule
-    sure = rule.confidence or (
-        _CODE_ONLY
-        if not rule.patterns and not rule.phrases and not rule.enhanced
-        else _CONFIDENCE[rule.rank.provider, rule.rank.text]
-    )
-    return round(sure * _DOUBT if doubt else sure, 2)
-
-
-class _Words(NamedTuple):
-    """What is said of a category, or of a rule where it says better; with the places to be filled from the text."""
-
-    category: Category
-    cause: str
-    fix: str
-    scope: str
-    reference: str
-    bare_cause: str  # with nothing to fill in
-    bare_fix: str
-    has_places: bool
-    looked_up: tuple[tuple[str, Callable[[bytes], str]], ...]
-
-    @classmethod
-    def of(cls, rule: Rule | None) -> _Words:
-        """The words for a rule, or for a reply that no rule knows."""
-        category = BY_NAME[rule.category if rule else "unknown"]
-        cause = (rule.cause if rule else "") or category.cause
-        fix = (rule.fix if rule else "") or category.guidance
-        return cls(
-            category=category,
-            cause=cause,
-            fix=fix,
-            scope=(rule.scope if rule else "") or category.scope,
-            reference=rule.reference if rule else "",
-            bare_cause=guide(cause, {}),
-            bare_fix=guide(fix, {}),
-            has_places=bool(places(cause) or places(fix)),
-            looked_up=tuple(
-                (name, find)
-                for name, (find, where) in _LOOKED_UP.items()
-                if category.name in where or category.group in where
-            ),
-        )
-
-
-# what a text is asked for, and in which categories or groups that makes sense
-_LOOKED_UP: Final[Mapping[str, tuple[Callable[[bytes], str], frozenset[str]]]] = {
-    "ip": (extract.sending_ip, frozenset({"identity", "auth", "reputation", "rate.limited", "content.spam"})),
-    "domain": (extract.sender_domain, frozenset({"auth", "sender.invalid", "reputation.domain_listed"})),
-    "limit": (extract.limit, frozenset({"message.too_large", "rate.limited", "rate.too_many_recipients"})),
-    "auth_results": (extract.auth_results, frozenset({"auth"})),
-}
-_LISTINGS: Final = frozenset({"reputation.ip_listed", "reputation.domain_listed", "reputation.poor"})
-
-
-def _explained(
-    words: _Words, reading: _Reading, best: Hit | None, alternatives: tuple[str, ...], confidence: float
-) -> Classification:
-    """The classification with its words filled in from the text."""
-    category, text = words.category, reading.text
-    given = {name: find(text) for name, find in words.looked_up}
-    retry = extract.retry_after(text) if category.permanence == "transient" else None
-    listed, delisting = extract.blocklist(text) if category.name in _LISTINGS else ("", "")
-    url = extract.url(text) if b"http" in text or b"www." in text else ""
-    cause, fix = words.bare_cause, words.bare_fix
-    if words.has_places:
-        given |= {"list": listed, "delisting": delisting, "retry": extract.spoken(retry) if retry else ""}
-        cause, fix = guide(words.cause, given), guide(words.fix, given)
-    results = given.get("auth_results", "")
-    return Classification(
-        category=category.name,
-        confidence=confidence,
-        rule=best.rule.id if best is not None else "",
-        matched=best.matched if best is not None else "",
-        provider=reading.provider,
-        permanence=category.permanence,
-        responsible=category.responsible,
-        scope=words.scope,
-        cause=f"{cause} ({results})" if results else cause,
-        fix=fix,
-        alternatives=alternatives,
-        retry_after=retry,
-        blocklist=listed,
-        delisting=delisting,
-        reference=words.reference or url,
-        ip=given.get("ip", ""),
-        domain=given.get("domain", ""),
-        limit=given.get("limit", ""),
-        auth_results=results,
-        provider_code=extract.provider_code(text),
-        url=url,
-    )
-
-
-_NO_RULE: Final = _Words.of(None)

@@ -6,17 +6,23 @@ year) is left out. Nothing here raises.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from dataclasses import dataclass
 from importlib.resources import files
 from ipaddress import ip_address
+from itertools import islice
 from typing import Final
 
-from smtpguard.classify.regex import Groups, Regex, compiled, grouper
+from smtpguard.classify.regex import Groups, grouper, picker, spans
 from smtpguard.mail.reply import EnhancedCode
 
 MAX_RETRY_S: Final = 7 * 86400.0
 """A longer wait is not one: senders give up after five days (RFC 5321 4.5.4.1)."""
+
+
+_TRIES: Final = 10
+"""Places of a text that are looked at for one value: it may be made of nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +40,6 @@ def _read() -> tuple[Blocklist, ...]:
 
 
 BLOCKLISTS: Final = _read()
-
-
-def _compile(pattern: str) -> Regex:
-    return compiled(pattern, any_case=True)
 
 
 def _first(groups: Groups, text: bytes) -> str:
@@ -82,8 +84,7 @@ def spoken(seconds: float) -> str:
 
 # --- names and numbers -----------------------------------------------------------------------------------------------
 
-_LISTS: Final = tuple((entry, _compile(entry.pattern)) for entry in BLOCKLISTS)
-_ANY_LIST: Final = _compile("|".join(entry.pattern for entry in BLOCKLISTS))
+_LISTS: Final = picker(entry.pattern for entry in BLOCKLISTS)
 
 # a zone that is in no table: the word after "blocked using", "listed at" and the like, if it is a host name
 _ZONE = grouper(
@@ -91,7 +92,7 @@ _ZONE = grouper(
     r"|black ?list(?:ed)? (?:at|by|in|using)|dnsbl|rbl)"
     r"(?: server response)?[ :(]*(?:the )?([a-z0-9-]+(?:\.[a-z0-9-]+)*\.[a-z]{2,})\b"
 )
-_IP = _compile(r"\b((?:\d{1,3}\.){3}\d{1,3}|[0-9a-f]{1,4}:[0-9a-f:]*:[0-9a-f:.]*[0-9a-f])\b")
+_IP = spans(r"\b((?:\d{1,3}\.){3}\d{1,3}|[0-9a-f]{1,4}:[0-9a-f:]*:[0-9a-f:.]*[0-9a-f])\b")
 # a domain said to be the sender's: "sending domain [x]", "email from x is", "x's DMARC policy", "MAIL FROM domain [x]"
 _DOMAIN = grouper(
     r"(?:sending domain|sender(?:'s)? domain|mail ?from domain|(?:spf|dkim) domain|email from|due to|spf-check failed:"
@@ -101,27 +102,26 @@ _DOMAIN = grouper(
 _LIMIT = grouper(r"(?:limit|max(?:imum)?|size|exceeds?)[^0-9]{0,40}?\b(\d[\d,]*(?: ?(?:bytes|octets|[kmg]i?b)\b)?)")
 _URL = grouper(r"\b(https?://[a-z0-9][^\s<>\"'\[\])]+)")
 # Google: "DKIM = did not pass", Microsoft: "Spf= Fail , Dkim= Pass , DMARC= Fail"
-_AUTH_RESULT = _compile(
+_AUTH_RESULT = spans(
     r"\b(spf|dkim|dmarc) ?(?:\[[^\]]*\] with ip: \[[^\]]*\] |with ip-address )?"
     r"= ?(pass|fail|none|did not pass|softfail)"
 )
-_ENHANCED = _compile(r"(?:^|[ (#\[:>'-])([45])\.([0-7])\.(\d{1,3})(?:[ ):;,\]'-]|$)")
+_ENHANCED = spans(r"(?:^|[ (#\[:>'-])([45])\.([0-7])\.(\d{1,3})(?:[ ):;,\]'-]|$)")
 
 
 def blocklist(text: bytes) -> tuple[str, str]:
     """(name, page for removal) of the list a refusal is about: a known one, else a zone the text gives, else ""."""
-    if _ANY_LIST.search(text) is not None:
-        found = (entry for entry, pattern in _LISTS if pattern.search(text) is not None)
-        named = max(found, key=lambda entry: len(entry.name))
+    if found := _LISTS(text):
+        named = max((BLOCKLISTS[number] for number in sorted(found)), key=lambda entry: len(entry.name))
         return named.name, named.delisting
     return _first(_ZONE, text).lower(), ""
 
 
 def sending_ip(text: bytes) -> str:
     """The first IP address in the text; "" without."""
-    for found in _IP.finditer(text):
+    for start, end in islice(_IP(text), _TRIES):
         try:
-            return str(ip_address(found.group().decode()))
+            return str(ip_address(text[start:end].decode()))
         except ValueError:
             continue
     return ""
@@ -145,8 +145,9 @@ def url(text: bytes) -> str:
 def auth_results(text: bytes) -> str:
     """What the text says of SPF, DKIM and DMARC, as "SPF fail, DKIM pass"; "" where it says nothing."""
     results: dict[str, str] = {}
-    for found in _AUTH_RESULT.finditer(text):
-        method, result = (group.decode().lower() for group in found.groups() if group)
+    for start, end in islice(_AUTH_RESULT(text), _TRIES) if b"=" in text else ():
+        said = text[start:end].decode().lower()
+        method, result = re.split(r"\W", said, maxsplit=1)[0], said.rpartition("=")[2].strip()
         results.setdefault(method.upper(), "fail" if result == "did not pass" else result)
     return ", ".join(f"{method} {result}" for method, result in results.items())
 
@@ -170,8 +171,9 @@ def enhanced_within(text: bytes, klass: int) -> EnhancedCode | None:
     """An enhanced code of this class that stands inside the text, as in "no such user (#5.1.1)"; else None."""
     if b"%d." % klass not in text:  # most replies: spares a search
         return None
-    for found in _ENHANCED.finditer(text):
-        code = EnhancedCode(*(int(number) for number in found.groups() if number))
+    for start, end in islice(_ENHANCED(text), _TRIES):
+        numbers = text[start:end].strip(b" (#[:>'-):;,]").split(b".")
+        code = EnhancedCode(*map(int, numbers))
         if code.klass == klass:
             return code
     return None

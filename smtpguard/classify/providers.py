@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Mapping
 from functools import lru_cache
 from importlib.resources import files
-from typing import Final, TypedDict
+from typing import Final, NotRequired, TypedDict
 
 from smtpguard.classify.regex import finder, lowered
 
@@ -18,6 +18,7 @@ OTHER: Final = "other"
 
 
 class _Marks(TypedDict):
+    page: NotRequired[str]
     hosts: list[str]
     names: list[str]
     says: list[str]
@@ -32,6 +33,8 @@ _TABLE: Final[Mapping[str, _Marks]] = _read()
 _BY_SUFFIX: Final = {suffix: name for name, marks in _TABLE.items() for suffix in marks["hosts"]}
 _BY_NAME: Final = {word: name for name, marks in _TABLE.items() for word in marks["names"]}
 
+PAGES: Final[Mapping[str, str]] = {name: marks["page"] for name, marks in _TABLE.items() if "page" in marks}
+"""Where a provider explains its replies."""
 PROVIDERS: Final[tuple[str, ...]] = (*_TABLE, OTHER)
 _SAYINGS: Final = tuple(
     (name, finder(lowered("|".join(marks["says"])))) for name, marks in _TABLE.items() if marks["says"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, Protocol
 
 import re2
@@ -49,6 +49,12 @@ Groups = Callable[[bytes], list[bytes] | None]
 """What the groups of a pattern hold where it is found first, b"" for those that took no part; None where it is not."""
 
 
+Spans = Callable[[bytes], Iterator[tuple[int, int]]]
+"""Where a pattern is found, (start, end) in octets, one after another. It must need some character."""
+
+Pick = Callable[[bytes], list[int]]
+
+
 def compiled(pattern: str, *, any_case: bool = False) -> Regex:
     """The pattern ready to search UTF-8 octets; PatternError where RE2 does not take it."""
     try:
@@ -71,6 +77,31 @@ def finder(pattern: str) -> Find:
         return span
 
     return find
+
+
+def spans(pattern: str) -> Spans:
+    """The pattern, in any case, as a function that says where all its matches are; PatternError as of `compiled`."""
+    match = compiled(uncaptured(pattern), any_case=True)._regexp.Match  # type: ignore[attr-defined]
+
+    def found(text: bytes) -> Iterator[tuple[int, int]]:
+        at, size = 0, len(text)
+        while at < size:
+            start, at = match(_ANYWHERE, text, at, size)[0]
+            if start < 0:
+                return
+            yield start, at
+
+    return found
+
+
+def picker(patterns: Iterable[str]) -> Pick:
+    """Which of the patterns, by number, are found in a text, in any case; all are searched at once."""
+    choice = _RE2.Set.SearchSet(_ANY_CASE)
+    for pattern in patterns:
+        choice.Add(pattern.encode())
+    choice.Compile()
+    pick: Pick = choice.Match
+    return pick
 
 
 def grouper(pattern: str) -> Groups:
@@ -106,7 +137,8 @@ def plain(text: str) -> str:
     if lower.isascii():
         return lower
     parts = unicodedata.normalize("NFKD", lower.translate(_UNDECOMPOSED))
-    return "".join(part for part in parts if not unicodedata.combining(part))
+    marks = [ord(part) for part in set(parts) if unicodedata.combining(part)]
+    return parts.translate(dict.fromkeys(marks)) if marks else parts
 
 
 # in this order

@@ -7,7 +7,7 @@
     verb = ["MAIL", "DOT"]
     code = [550, "4xx"]
     enhanced = ["5.7.27", "x.7.27", "5.7.606-649"]   # x: any
-    says = ["SPF ... (fail*|not pass*)"]  # phrases.py: what is said, in any words
+    says = ["SPF ... (fail*|not pass*)"]  # readings.py: what is said, in any words
     patterns = ['SPF .* did not pass']  # or pattern = '...': RE2, any case, searched in the text after the codes
     unless = ["sender"]                 # the rule does not hold where one of these phrases is found
     telling = true                    # these words name the cause itself: they beat others in the same text
@@ -36,8 +36,8 @@ from typing import Any, Final, NamedTuple
 
 from smtpguard.classify import words
 from smtpguard.classify.categories import BY_NAME, SCOPES, places
-from smtpguard.classify.phrases import GAP, PhraseError, beside, readings
 from smtpguard.classify.providers import PROVIDERS
+from smtpguard.classify.readings import PhraseError, beside, parts_of, readings
 from smtpguard.classify.regex import PatternError, finder, lowered, plain
 from smtpguard.mail.reply import EnhancedCode, Reply, ReplyError, Verb
 
@@ -48,6 +48,10 @@ class RuleError(ValueError):
     def __init__(self, file: str, rule: str, problem: str, remedy: str) -> None:
         super().__init__(f"{file}: {rule}: {problem}; {remedy}")
         self.file, self.rule, self.problem, self.remedy = file, rule, problem, remedy
+
+
+class ShippedRuleError(RuleError):
+    """A rule of ours that cannot be used: no configuration is to blame, and none helps."""
 
 
 class Rank(NamedTuple):
@@ -328,7 +332,7 @@ def _phrases(phrase: Any) -> list[str]:
     whole = beside(plain(phrase))
     try:
         for one in whole:
-            for part in one.split(GAP):
+            for part in parts_of(one):
                 readings(part)
     except words.UnknownError as error:
         remedy = _did_you_mean(str(error), words.FAMILIES)

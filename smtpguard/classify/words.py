@@ -27,4 +27,4 @@ def _read() -> Mapping[str, tuple[str, ...]]:
 
 
 FAMILIES: Final = _read()
-"""Members by the family's name, in plain form and in the notation of phrases.py."""
+"""Members by the family's name, in plain form and in the notation of readings.py."""

@@ -235,6 +235,9 @@ class Hop:
     port: int
     tls_version: str = ""
 
+    def __str__(self) -> str:
+        return self.host
+
 
 @dataclass(slots=True)
 class HopOutcome:

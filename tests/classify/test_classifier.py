@@ -278,6 +278,11 @@ _HOSTILE = [
     "é" * 4096,
     "@" * 4096,
     "domain of sender address " * 160,
+    "is is not not no user unknown address does not exist mail from " * 70,
+    "".join(map(chr, range(0x4E00, 0x4E00 + 1300))),
+    " ".join(f"{chr(0x3B1 + n % 20) * 3}{n}" for n in range(600)),
+    " ".join(f"http://www.x{n}.example/spamhaus" for n in range(130)),
+    " ".join(f"<a{n}@x{n}.example>:" for n in range(220)),
     # the rules' own words, in no order: most patterns are tried, and none is built for it
     " ".join(
         random.Random(3).choices(
@@ -290,8 +295,9 @@ _HOSTILE = [
 @pytest.mark.parametrize("text", _HOSTILE, ids=lambda text: text[:12])
 def test_no_pattern_is_slow_on_any_text(text: str) -> None:
     reply = Reply(550, (text,), None, Verb.RCPT)
-    # the best of some tries: what else the machine does is not the rules' fault
-    assert min(_seconds(lambda: CLASSIFIER.match(reply)) for _ in range(5)) < 20e-3
+    # The best of some tries: what else the machine does is not the rules' fault. The bar is 1 ms (categories.md), and
+    # 0.7 is what the worst costs; the rest is for slow machines.
+    assert min(_seconds(lambda: CLASSIFIER.match(reply)) for _ in range(5)) < 5e-3
 
 
 def _seconds(what: object) -> float:
@@ -342,4 +348,4 @@ def test_the_score_on_the_development_replies() -> None:
     assert right / len(rows) >= 0.97
     assert wrong / len(rows) <= 0.02
     assert false_suppress / len(rows) <= 0.003
-    assert dead_found / dead >= 0.96
+    assert dead_found / dead >= 0.97

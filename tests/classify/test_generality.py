@@ -2,7 +2,11 @@
 
 held_out.jsonl was written before the rules, as postmasters in thirteen languages might word each cause, with well-known
 texts of servers among them; some of half A later, against weaknesses found. Half A was looked at while the rules were
-written, half B never. Run as a program, this prints the calibration: `python tests/classify/test_generality.py`.
+written, half B never: its figure alone is of replies unseen. It was written by who then wrote the rules, though, so it
+shares their idea of what servers say. Nothing of the collected development replies is unseen: all their labels were
+read before anybody thought of keeping a tenth of the sources aside, and what was read cannot be unread. Their figures
+say that known replies are still read, no more. Run as a program, this prints the calibration:
+`python tests/classify/test_generality.py`.
 """
 
 from __future__ import annotations

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smtpguard.classify import load
-from smtpguard.classify.phrases import GAP, MAX_WORDS, Phrasebook, PhraseError, beside, readings
+from smtpguard.classify.phrases import MAX_TOKEN, MAX_WORDS, Phrasebook
+from smtpguard.classify.readings import GAP, PhraseError, beside, readings
 from smtpguard.classify.regex import plain
 from smtpguard.classify.words import FAMILIES, UnknownError
 
@@ -94,6 +95,11 @@ def test_the_longest_wording_is_told() -> None:
 
 def test_a_text_beyond_measure_is_not_read_to_its_end() -> None:
     assert not found("user unknown", "word " * (MAX_WORDS + 10) + "user unknown")
+
+
+def test_what_repeats_itself_is_read_as_far_as_a_word_may_go() -> None:
+    assert not found("user unknown", "a." * MAX_TOKEN + ",user,unknown")
+    assert found("user unknown", "a." * 10 + ",user,unknown")
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from smtpguard.classify import CATEGORIES, GROUPS, Classifier, RuleError, load
+import smtpguard.classify
+from smtpguard.classify import CATEGORIES, GROUPS, Classifier, RuleError, ShippedRuleError, load
 from smtpguard.classify.categories import BY_NAME, PERMANENCES, SCOPES, guide, places
 from smtpguard.classify.regex import lowered, measuring, uncaptured
 from smtpguard.classify.rules import parse
@@ -104,6 +105,8 @@ def test_groups_are_the_parts_before_the_dot() -> None:
         (rule(GOOD + 'patterns = ["a"]\n'), "both pattern and patterns"),
         (rule(GOOD + 'says = "(a"\n'), "a bracket is not closed"),
         (rule(GOOD + 'says = "a?"\n'), "may be no word at all"),
+        (rule(GOOD + 'says = "a ... b ... c ... d ... e"\n'), "more than 4 parts"),
+        (rule(GOOD + 'says = "TS[1-4]"\n'), "is a range"),
         (rule(GOOD + 'says = "{mailbux} x"\n'), "no words {mailbux}; did you mean 'mailbox'?"),
         (rule(GOOD + "says = [1]\n"), "a phrase is a string"),
         (rule(GOOD + 'unless = "b*"\n'), "characters before its *"),
@@ -134,6 +137,18 @@ def test_a_bad_rule_says_where_what_and_what_to_do(tmp_path: Path, text: str, wo
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(RuleError, match=r"absent\.toml.*cannot be read"):
         load([tmp_path / "absent.toml"])
+
+
+def test_a_broken_rule_of_ours_is_not_laid_on_the_operator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "rules").mkdir()
+    (tmp_path / "rules" / "google.toml").write_text("[[rule]\n", encoding="utf-8")
+    monkeypatch.setattr(smtpguard.classify, "files", lambda package: tmp_path)
+    smtpguard.classify._shipped.cache_clear()
+    try:
+        with pytest.raises(ShippedRuleError, match=r"^smtpguard's own google\.toml: -: not TOML.*report it"):
+            load()
+    finally:
+        smtpguard.classify._shipped.cache_clear()
 
 
 def test_an_operator_s_rule_is_used_and_proved(tmp_path: Path) -> None:

@@ -155,11 +155,10 @@ def test_the_submitters_auth_parameter_is_taken_and_not_passed_on() -> None:
     assert envelope.params == (b"RET=HDRS",)
 
 
-@pytest.mark.parametrize("verb", ["MAIL", "RCPT"])
-def test_octets_that_are_not_utf8_are_refused_even_with_smtputf8(verb: str) -> None:
+def test_octets_that_are_not_utf8_are_refused_even_with_smtputf8() -> None:
     with pytest.raises(SyntaxRefused) as refused:
-        if verb == "MAIL":
-            parse_mail(b"FROM:<\xff@b.example> SMTPUTF8")
-        else:
-            parse_rcpt(b"TO:<\xff@b.example>", smtputf8=True)
-    assert str(refused.value.reply).startswith("501 5.1.7 " if verb == "MAIL" else "501 5.1.3 ")
+        parse_mail(b"FROM:<\xff@b.example> SMTPUTF8")
+    assert str(refused.value.reply).startswith("501 5.1.7 ")
+    with pytest.raises(SyntaxRefused) as refused:
+        parse_rcpt(b"TO:<\xff@b.example>", smtputf8=True)
+    assert str(refused.value.reply).startswith("501 5.1.3 ")

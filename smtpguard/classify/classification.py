@@ -1,0 +1,181 @@
+"""What is told of a refusal: the category's words, or a rule's where it says better, filled in from the reply's text.
+
+The words of each rule are made ready once (`Words.of`); `explained` then looks only for what the category makes worth
+looking for. A value that the text does not give is "".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple
+
+from smtpguard.classify import extract
+from smtpguard.classify.categories import BY_NAME, Category, group_of, guide, places
+from smtpguard.classify.providers import OTHER, PAGES
+from smtpguard.classify.rules import Rule
+
+# by what a rule says at its most specific: (provider, text) of Rank; a rule may state its own
+_CONFIDENCE: Final = {
+    (1, 3): 0.97,
+    (1, 2): 0.95,
+    (0, 3): 0.93,
+    (0, 2): 0.88,
+    (1, 1): 0.7,
+    (0, 1): 0.6,
+    (1, 0): 0.8,
+    (0, 0): 0.4,
+}
+_CODE_ONLY: Final = 0.25
+_DOUBT: Final = 0.8
+"""What is left of the confidence when words of another category stand in the same text."""
+
+
+class Classification(NamedTuple):
+    """What a refusal is about, who can fix it, how.
+
+    `category` is of the closed set; `confidence` 0 to 1; `rule` the id of the rule ("" none matched) and `matched` the
+    text that it matched. `permanence` is what is true in fact, whatever class the code has. `alternatives` are other
+    categories that equally specific rules saw, likeliest first. What the text itself says, "" where it does not:
+    `retry_after` in seconds (None), `blocklist` and the page for `delisting`, the `ip` and the sender's `domain` it is
+    about, a `limit` with its unit, `auth_results` ("SPF fail, DKIM pass"), the `provider_code` ("TSS04", "S3150",
+    "p=DmarcPolicy") and the first `url`.
+    """
+
+    category: str
+    confidence: float = 0.0
+    rule: str = ""
+    matched: str = ""
+    provider: str = OTHER
+    permanence: str = "unknown"
+    responsible: str = "unknown"
+    scope: str = "message"
+    cause: str = ""
+    fix: str = ""
+    alternatives: tuple[str, ...] = ()
+    retry_after: float | None = None
+    blocklist: str = ""
+    delisting: str = ""
+    reference: str = ""
+    ip: str = ""
+    domain: str = ""
+    limit: str = ""
+    auth_results: str = ""
+    provider_code: str = ""
+    url: str = ""
+
+    @property
+    def group(self) -> str:
+        """The part of the category before the dot."""
+        return group_of(self.category)
+
+
+# what a text is asked for, and in which categories or groups that makes sense
+_LOOKED_UP: Final[Mapping[str, tuple[Callable[[bytes], str], frozenset[str]]]] = {
+    "ip": (extract.sending_ip, frozenset({"identity", "auth", "reputation", "rate.limited", "content.spam"})),
+    "domain": (extract.sender_domain, frozenset({"auth", "sender.invalid", "reputation.domain_listed"})),
+    "limit": (extract.limit, frozenset({"message.too_large", "rate.limited", "rate.too_many_recipients"})),
+    "auth_results": (extract.auth_results, frozenset({"auth"})),
+}
+_LISTINGS: Final = frozenset({"reputation.ip_listed", "reputation.domain_listed", "reputation.poor"})
+
+
+class Words(NamedTuple):
+    """What is said of a category, or of a rule where it says better; with the places to be filled from the text."""
+
+    category: Category
+    rule: str
+    confidence: float
+    doubtful: float
+    """The confidence where words of another category stand in the same text."""
+    cause: str
+    fix: str
+    scope: str
+    reference: str
+    bare_cause: str  # with nothing to fill in
+    bare_fix: str
+    has_places: bool
+    may_pass: bool
+    may_be_listed: bool
+    looked_up: tuple[tuple[str, Callable[[bytes], str]], ...]
+
+    @classmethod
+    def of(cls, rule: Rule | None) -> Words:
+        """The words for a rule, or for a reply that no rule knows."""
+        category = BY_NAME[rule.category if rule else "unknown"]
+        cause = (rule.cause if rule else "") or category.cause
+        fix = (rule.fix if rule else "") or category.guidance
+        sure = _confidence(rule) if rule else 0.0
+        return cls(
+            category=category,
+            rule=rule.id if rule else "",
+            confidence=round(sure, 2),
+            doubtful=round(sure * _DOUBT, 2),
+            cause=cause,
+            fix=fix,
+            scope=(rule.scope if rule else "") or category.scope,
+            reference=rule.reference if rule else "",
+            bare_cause=guide(cause, {}),
+            bare_fix=guide(fix, {}),
+            has_places=bool(places(cause) or places(fix)),
+            may_pass=category.permanence == "transient",
+            may_be_listed=category.name in _LISTINGS,
+            looked_up=tuple(
+                (name, find)
+                for name, (find, where) in _LOOKED_UP.items()
+                if category.name in where or category.group in where
+            ),
+        )
+
+
+def _confidence(rule: Rule) -> float:
+    if rule.confidence:
+        return rule.confidence
+    if not rule.patterns and not rule.phrases and not rule.enhanced:
+        return _CODE_ONLY
+    return _CONFIDENCE[rule.rank.provider, rule.rank.text]
+
+
+def explained(words: Words, text: bytes, provider: str, matched: str, alternatives: tuple[str, ...]) -> Classification:
+    """The classification of the reply `text` (octets on one line), its words filled in from it."""
+    category = words.category
+    ip = domain = limit = results = listed = delisting = ""
+    retry = extract.retry_after(text) if words.may_pass else None
+    cause, fix = words.bare_cause, words.bare_fix
+    if words.looked_up or words.has_places:
+        given = {name: find(text) for name, find in words.looked_up}
+        if words.may_be_listed:
+            listed, delisting = extract.blocklist(text)
+        if words.has_places:
+            given |= {"list": listed, "delisting": delisting, "retry": extract.spoken(retry) if retry else ""}
+            cause, fix = guide(words.cause, given), guide(words.fix, given)
+        ip, domain, limit = given.get("ip", ""), given.get("domain", ""), given.get("limit", "")
+        if results := given.get("auth_results", ""):
+            cause = f"{cause} ({results})"
+    url = extract.url(text) if b"://" in text else ""
+    # in the order of the fields: names cost as much as all the rest
+    return Classification(
+        category.name,
+        words.doubtful if alternatives else words.confidence,
+        words.rule,
+        matched,
+        provider,
+        category.permanence,
+        category.responsible,
+        words.scope,
+        cause,
+        fix,
+        alternatives,
+        retry,
+        listed,
+        delisting,
+        words.reference or url or PAGES.get(provider, ""),
+        ip,
+        domain,
+        limit,
+        results,
+        extract.provider_code(text),
+        url,
+    )
+
+
+NO_RULE: Final = Words.of(None)
