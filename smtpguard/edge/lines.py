@@ -3,7 +3,7 @@
 A subclass of aiosmtpd's `SMTP` that takes over the transport: its own buffer instead of a StreamReader, one timer,
 replies gathered into one write, bounded lines, backpressure both ways. What stays aiosmtpd's is what runs seldom:
 STARTTLS, and PROXY, which reads this buffer through `readexactly` and `readuntil`. What a line means is the business
-of `smtpd.Door`.
+of `entrance.Entrance` and `smtpd.Door`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ MAX_GATHERED: Final = 64
 
 LINGER_S: Final = 5.0
 """How long a closed connection may hold what the peer does not read."""
-
 
 PART_S: Final = 1.0
 """How long a client that we part from may take to close."""

@@ -27,9 +27,6 @@ class Body(Protocol):
     def content(self) -> Iterator[bytes]:
         """The octets of the message itself (dots unstuffed), in chunks of at most 256 KiB; `size` in all."""
 
-    def close(self) -> None:
-        """Give the memory or the file back."""
-
 
 class Exchange(Protocol):
     """One transaction on one connection of a next hop. Never raises for what the hop does: answers are values."""

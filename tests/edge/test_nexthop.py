@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from time import monotonic
 from typing import Any
 
 import pytest
 
 from smtpguard import flow
-from smtpguard.edge.breaker import THRESHOLD
+from smtpguard.edge.breaker import FIRST_PAUSE_S, THRESHOLD
 from smtpguard.mail.reply import Answer, FailureKind, HopFailure, Reply, Verb
 from smtpguard.mail.session import Envelope
 from smtpguard.sandbox import (
@@ -329,7 +330,8 @@ async def test_a_probe_whose_client_goes_away_bars_nobody() -> None:
     async with Sandbox(script=script) as hop, way_to(hop.port) as way:
         for _ in range(THRESHOLD):
             await way.begin()
-        await asyncio.sleep(1.0)  # as long as it is open first
+        again = monotonic() + FIRST_PAUSE_S
+        await until(lambda: monotonic() > again)
         probe = asyncio.create_task(way.begin())
         await until(lambda: hop.connections == THRESHOLD + 1)
         assert _kind((await way.begin()).mail) is FailureKind.CONNECT
