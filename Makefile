@@ -40,12 +40,14 @@ check: $(VENV)/installed-dev ## format, lint, types, imports, generated files
 	$(BIN)/lint-imports
 	$(BIN)/python -m smtpguard.config.sample | diff -u config/smtpguard.toml -
 	$(BIN)/python -m smtpguard.classify.reference | diff -u config/classification.md -
+	$(BIN)/python -m smtpguard.lint.reference | diff -u config/lint.md -
 
 format: $(VENV)/installed-dev ## mend what ruff can mend, generate what is generated
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 	$(BIN)/python -m smtpguard.config.sample > config/smtpguard.toml
 	$(BIN)/python -m smtpguard.classify.reference > config/classification.md
+	$(BIN)/python -m smtpguard.lint.reference > config/lint.md
 
 clean: ## forget the virtual environment and all caches
 	rm -rf $(VENV) .cache build dist .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
@@ -66,4 +68,6 @@ $(VENV)/installed-dev: pyproject.toml | $(BIN)/python
 # The programs of tests/e2e and tests/deploy. Never fails: what cannot be had is said there, and its tests are skipped.
 mtas:
 	@sh tests/e2e/install.sh
+	@sh tests/dns/install.sh
+	@sh tests/history/install.sh
 	@sh tests/deploy/install.sh

@@ -1,6 +1,6 @@
 """Which next hop a message goes by: the `[[route]]` table (contract 2), first match wins. Pure.
 
-Patterns are `example.org`, `*.example.org` (its subdomains only) or `*`; no pattern at all matches everything.
+No pattern at all matches everything (mail/patterns.py).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from smtpguard.config.settings import RouteSettings
+from smtpguard.mail.patterns import matches
 
 DEFAULT: Final = "default"
 
@@ -22,7 +23,7 @@ class Routes:
     def of(self, sender_domain: str, recipient_domain: str) -> str:
         """The next hop's name for this sender and recipient; domains in lower case, "" for the null sender's."""
         for route in self._routes:
-            if _matches(route.sender_domain, sender_domain) and _matches(route.recipient_domain, recipient_domain):
+            if matches(route.sender_domain, sender_domain) and matches(route.recipient_domain, recipient_domain):
                 return route.next_hop
         return DEFAULT
 
@@ -30,7 +31,7 @@ class Routes:
         """The next hop of all this sender's mail, or None where it depends on the recipient."""
         first: str | None = None
         for route in self._routes:
-            if not _matches(route.sender_domain, sender_domain):
+            if not matches(route.sender_domain, sender_domain):
                 continue
             first = first or route.next_hop
             if route.next_hop != first:
@@ -38,15 +39,3 @@ class Routes:
             if not route.recipient_domain:
                 return first
         return DEFAULT if first in (None, DEFAULT) else None
-
-
-def _matches(patterns: tuple[str, ...], domain: str) -> bool:
-    return not patterns or any(_matches_one(pattern, domain) for pattern in patterns)
-
-
-def _matches_one(pattern: str, domain: str) -> bool:
-    if pattern == "*":
-        return True
-    if pattern.startswith("*."):
-        return domain.endswith(pattern[1:])
-    return domain == pattern

@@ -119,6 +119,7 @@ def config(directory: Path, next_hop_port: int, *, listen: str = "", relay: str 
         f'[relay]\nhostname = "guard.test"\n{relay}\n'
         f'[next_hop.default]\nhost = "127.0.0.1"\nport = {next_hop_port}\ntls = "none"\n{next_hop}\n'
         '[http]\nlisten = "127.0.0.1:0"\n[privacy]\naddresses = "full"\n'
+        '[lint]\nmode = "off"\n[store]\nurl = ""\n'  # no question to the network, nothing left behind
     )
     return path
 

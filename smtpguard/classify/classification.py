@@ -28,13 +28,15 @@ _CONFIDENCE: Final = {
 _CODE_ONLY: Final = 0.25
 _DOUBT: Final = 0.8
 """What is left of the confidence when words of another category stand in the same text."""
+_LIKELY: Final = 0.5
+"""The confidence in what no rule says (likely.py)."""
 
 
 class Classification(NamedTuple):
     """What a refusal is about, who can fix it, how.
 
-    `category` is of the closed set; `confidence` 0 to 1; `rule` the id of the rule ("" none matched) and `matched` the
-    text that it matched. `permanence` is what is true in fact, whatever class the code has. `alternatives` are other
+    `category` is of the closed set; `confidence` 0 to 1; `rule` the id of the rule ("" none matched, "likely" all words
+    outweigh the rules) and `matched` the text that it matched. `permanence` is what is true in fact, whatever class the code has. `alternatives` are other
     categories that equally specific rules saw, likeliest first. What the text itself says, "" where it does not:
     `retry_after` in seconds (None), `blocklist` and the page for `delisting`, the `ip` and the sender's `domain` it is
     about, a `limit` with its unit, `auth_results` ("SPF fail, DKIM pass"), the `provider_code` ("TSS04", "S3150",
@@ -99,21 +101,41 @@ class Words(NamedTuple):
     looked_up: tuple[tuple[str, Callable[[bytes], str]], ...]
 
     @classmethod
-    def of(cls, rule: Rule | None) -> Words:
-        """The words for a rule, or for a reply that no rule knows."""
-        category = BY_NAME[rule.category if rule else "unknown"]
-        cause = (rule.cause if rule else "") or category.cause
-        fix = (rule.fix if rule else "") or category.guidance
-        sure = _confidence(rule) if rule else 0.0
+    def of(cls, rule: Rule) -> Words:
+        """The words for a rule."""
+        return cls.about(
+            BY_NAME[rule.category],
+            rule.id,
+            _confidence(rule),
+            cause=rule.cause,
+            fix=rule.fix,
+            scope=rule.scope,
+            reference=rule.reference,
+        )
+
+    @classmethod
+    def about(
+        cls,
+        category: Category,
+        rule: str = "",
+        confidence: float = 0.0,
+        *,
+        cause: str = "",
+        fix: str = "",
+        scope: str = "",
+        reference: str = "",
+    ) -> Words:
+        """The category's own words where none better are given."""
+        cause, fix = cause or category.cause, fix or category.guidance
         return cls(
             category=category,
-            rule=rule.id if rule else "",
-            confidence=round(sure, 2),
-            doubtful=round(sure * _DOUBT, 2),
+            rule=rule,
+            confidence=round(confidence, 2),
+            doubtful=round(confidence * _DOUBT, 2),
             cause=cause,
             fix=fix,
-            scope=(rule.scope if rule else "") or category.scope,
-            reference=rule.reference if rule else "",
+            scope=scope or category.scope,
+            reference=reference,
             bare_cause=guide(cause, {}),
             bare_fix=guide(fix, {}),
             has_places=bool(places(cause) or places(fix)),
@@ -178,4 +200,6 @@ def explained(words: Words, text: bytes, provider: str, matched: str, alternativ
     )
 
 
-NO_RULE: Final = Words.of(None)
+NO_RULE: Final = Words.about(BY_NAME["unknown"])
+LIKELY: Final = {name: Words.about(category, "likely", _LIKELY) for name, category in BY_NAME.items()}
+"""By category, for what no rule says."""

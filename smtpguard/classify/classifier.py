@@ -2,7 +2,8 @@
 
 One pass over the words finds which phrases a text may hold (phrases.py). The tiers of rules, weightiest first, are then
 asked in turn until one has a rule that holds: most replies are told by their first. Rules without text are looked up by
-code. What is told of the winner stands in classification.py. It never raises, whatever a server wrote.
+code. Where no rule holds, or the best says little, all words together are weighed against it (likely.py). What is told
+of the winner stands in classification.py. It never raises, whatever a server wrote.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from smtpguard.classify import extract
-from smtpguard.classify.classification import NO_RULE, Classification, Words, explained
+from smtpguard.classify import extract, likely
+from smtpguard.classify.categories import CATEGORIES
+from smtpguard.classify.classification import LIKELY, NO_RULE, Classification, Words, explained
 from smtpguard.classify.phrases import Phrasebook, Read
 from smtpguard.classify.providers import OTHER, provider_in, provider_of
 from smtpguard.classify.regex import compiled, finder, measuring, plain
@@ -34,7 +36,7 @@ class Hit(NamedTuple):
 
     @property
     def weight(self) -> tuple[Rank, int]:
-        """What decides; two hits of one weight and different categories are a fault of the rules."""
+        """What decides, the reply's code aside; two of one weight and different categories are a fault of the rules."""
         return self.rule.rank, self.said
 
 
@@ -71,6 +73,8 @@ class _Reading(NamedTuple):
     """One reply as the search saw it."""
 
     text: bytes
+    written: list[str]
+    enhanced: EnhancedCode | None
     provider: str
     hits: list[Hit]
 
@@ -82,7 +86,9 @@ class Classifier:
         self.rules: Final = tuple(sorted(rules, key=lambda rule: rule.id))
         # a server says few different codes; the bound is for one that makes them up
         self._bare_for = lru_cache(maxsize=2048)(self._bare_rules)
+        self._backed_for = lru_cache(maxsize=2048)(self._backed)
         self._words: Final = {rule.id: Words.of(rule) for rule in self.rules}
+        self._likely: Final = likely.load()
         self._bare: defaultdict[tuple[object, ...], list[Rule]] = defaultdict(list)
         self.patterns: Final = [Pattern(rule, pattern) for rule in self.rules for pattern in rule.patterns]
         said = [(rule, phrase, True) for rule in self.rules for phrase in rule.phrases]
@@ -91,10 +97,13 @@ class Classifier:
         self._owners: Final = [rule for rule, _, _ in phrased]
         self.book: Final = Phrasebook([phrase for _, phrase, _ in phrased])
         self._bars: Final[dict[str, int]] = {}  # of a rule: the bits of its `unless`
+        self._premature: Final[dict[Verb | None, int]] = {}  # at a verb: the bits of phrases that cannot be meant yet
         says: defaultdict[int, int] = defaultdict(int)  # of a tier: the bits of its phrases
         for number, (rule, _, is_said) in enumerate(phrased):
             if is_said:
                 says[rule.tier] |= 1 << number
+                for verb in rule.premature:
+                    self._premature[verb] = self._premature.get(verb, 0) | 1 << number
             else:
                 self._bars[rule.id] = self._bars.get(rule.id, 0) | 1 << number
         for rule in self.rules:
@@ -118,15 +127,19 @@ class Classifier:
 
         Without `verb_known` the reply's verb is no more than a default and rules that ask for one do not hold.
         """
-        reading = self._read(reply, host, reply.verb if verb_known else None)
-        if not reading.hits:
+        verb = reply.verb if verb_known else None
+        reading = self._read(reply, host, verb)
+        best = reading.hits[0] if reading.hits else None
+        if likelier := self._likelier(reading, verb, reply.code):
+            others = (best.rule.category,) if best is not None else ()
+            return explained(LIKELY[likelier], reading.text, reading.provider, "", others)
+        if best is None:
             return explained(NO_RULE, reading.text, reading.provider, "", ())
-        best = reading.hits[0]
         category, tier = best.rule.category, best.rule.tier
         # heaviest first; each category once
-        others = {hit.rule.category: None for hit in reading.hits if hit.rule.tier == tier}
-        del others[category]
-        return explained(self._words[best.rule.id], reading.text, reading.provider, best.matched, tuple(others))
+        rivals = {hit.rule.category: None for hit in reading.hits if hit.rule.tier == tier}
+        del rivals[category]
+        return explained(self._words[best.rule.id], reading.text, reading.provider, best.matched, tuple(rivals))
 
     def hits(self, reply: Reply, host: str = "", verb: Verb | None = None) -> list[Hit]:
         """All rules that hold, the winner first; `verb` None: not known."""
@@ -156,47 +169,68 @@ class Classifier:
 
     def _read(self, reply: Reply, host: str, verb: Verb | None, *, whole: bool = False) -> _Reading:
         """The hits of the weightiest tier that has any, heaviest first; `whole`: those of all tiers."""
-        folded = _fold(reply)
+        folded = fold(reply)
         simple = plain(folded)
-        text, lower = _octets(folded), _octets(simple)
+        text, lower = octets(folded), octets(simple)
         code = reply.code
-        enhanced = reply.enhanced or extract.enhanced_within(text, reply.klass)
+        enhanced = enhanced_of(reply, text)
         provider = provider_of(host) if host else OTHER
         if provider == OTHER:
             provider = provider_in(lower)
         read = self.book.read(simple)
         there = read.candidates
+        meant = there & ~self._premature.get(verb, 0)
         hits: list[Hit] = []
         for tier in self._tiers if provider != OTHER else self._anybody_s:
             held: list[Hit] = []
-            bars = 0
-            if there & tier.says:
-                for number, said, start, end in self.book.find(read, tier.says):
+            if meant & tier.says:
+                for number, said, start, end in self.book.find(read, meant & tier.says):
                     rule = self._owners[number]
                     if rule.is_free or rule.holds(provider, verb, code, enhanced):
                         held.append(Hit(rule, said, (start, end)))
-                        bars |= self._bars.get(rule.id, 0)
             for pattern in tier.patterns:
                 rule = pattern.rule
                 if rule.holds(provider, verb, code, enhanced) and (span := pattern.find(lower))[0] >= 0:
                     shown = text if len(text) == len(lower) else lower  # as written, unless the plain form is longer
                     held.append(Hit(rule, pattern.said(lower), span, shown[slice(*span)].decode("utf-8", "replace")))
-                    bars |= self._bars.get(rule.id, 0)
             if tier.bare:
                 held += [
                     Hit(rule) for rule in self._bare_for(provider, verb, code, enhanced) if rule.tier == tier.weight
                 ]
             if held:
+                bars = 0
+                for hit in held:
+                    bars |= self._bars.get(hit.rule.id, 0)
                 if bars & there:
                     barred = {self._owners[one.number].id for one in self.book.find(read, bars)}
                     held = [hit for hit in held if hit.rule.id not in barred]
-                hits += _weighed(held) if len(held) > 1 else held
+                hits += _weighed(held, self._backed_for(provider, verb, code, enhanced)) if len(held) > 1 else held
                 if hits and not whole:
                     break
         if hits and hits[0].said and not hits[0].matched:
             rule, said, span, _ = hits[0]
             hits[0] = Hit(rule, said, span, _matched(span, read, folded))
-        return _Reading(text, provider, hits)
+        return _Reading(text, read.written, enhanced, provider, hits)
+
+    def _likelier(self, reading: _Reading, verb: Verb | None, code: int) -> str:
+        """The category that all words together speak for, if they outweigh the rule that won; "" if they do not."""
+        said, times = "unknown", 0.0
+        if reading.hits:
+            rule, length, *_ = reading.hits[0]
+            if rule.is_own or rule.providers or length >= _ENOUGH or rule.rank.text not in _TIMES:
+                return ""
+            said, times = rule.category, _TIMES[rule.rank.text]
+        shares = self._likely.shares(reading.written, verb, code, reading.enhanced)
+        if not shares:
+            return ""
+        share = max(shares)
+        category = CATEGORIES[shares.index(share)]
+        if category == said or category in _UNSPECIFIC:
+            return ""
+        least = _DEAD_FOR_SURE if category in _DEAD and said not in _DEAD else _MOST
+        if said not in _UNSPECIFIC:
+            least = max(least, times * (shares[_PLACE[said]] + _DOUBT))
+        return category if share >= least else ""
 
     def _bare_rules(
         self, provider: str, verb: Verb | None, code: int, enhanced: EnhancedCode | None
@@ -209,8 +243,36 @@ class Classifier:
         found = {rule.id: rule for key in keys for rule in self._bare.get(key, ())}
         return tuple(rule for rule in found.values() if rule.holds(provider, verb, code, enhanced))
 
+    def _backed(self, provider: str, verb: Verb | None, code: int, enhanced: EnhancedCode | None) -> str:
+        """The category that an enhanced code stands for, to decide between wordings as specific; "" if it may not."""
+        rules = self._bare_for(provider, verb, code, enhanced) if enhanced is not None else ()
+        best = max((rule for rule in rules if rule.enhanced), key=lambda rule: (rule.order, rule.id), default=None)
+        return best.category if best is not None and best.category not in _UNTOLD else ""
 
-def _fold(reply: Reply) -> str:
+
+_UNTOLD: Final = frozenset({"recipient.unknown", "recipient.disabled", "policy.unspecified", "unknown"})
+"""Categories whose codes decide nothing: servers put 5.1.1, 5.2.1 and 5.7.1 on refusals of any kind."""
+
+
+_UNSPECIFIC: Final = frozenset({"policy.unspecified", "unknown"})
+_DEAD: Final = frozenset({"recipient.unknown", "recipient.disabled", "recipient.domain", "recipient.syntax"})
+_PLACE: Final = {category: place for place, category in enumerate(CATEGORIES)}
+# When all the words outweigh a rule, found by leaving out one of our sets of replies after another. Telling words, those
+# of a provider and of an operator are never doubted.
+_TIMES: Final[dict[int, float]] = {0: 3.0, 1: 20.0, 2: 20.0}
+"""How much likelier than its own category another must be, by the `text` of a rule's rank."""
+_ENOUGH: Final = 20  # characters: a rule that finds so many is not doubted either
+_MOST: Final = 0.5  # what another must have in all,
+_DEAD_FOR_SURE: Final = 0.8  # and to declare an address dead
+_DOUBT: Final = 0.001  # the least share that counts as one
+
+
+def enhanced_of(reply: Reply, text: bytes) -> EnhancedCode | None:
+    """The enhanced code of a reply, or the one that stands inside its text."""
+    return reply.enhanced or extract.enhanced_within(text, reply.klass)
+
+
+def fold(reply: Reply) -> str:
     """The text on one line with single spaces, without the code that each line of a log repeats."""
     text = reply.text
     if not text.isascii():
@@ -224,7 +286,8 @@ def _fold(reply: Reply) -> str:
     return text
 
 
-def _octets(text: str) -> bytes:
+def octets(text: str) -> bytes:
+    """As much of a text as is looked at."""
     return text.encode("utf-8", "replace")[:MAX_TEXT]
 
 
@@ -237,16 +300,16 @@ def _matched(span: tuple[int, int], read: Read, written: str) -> str:
     return " ".join(shown[read.tokens[start] : read.tokens[end - 1] + 1])
 
 
-def _weighed(held: Iterable[Hit]) -> list[Hit]:
-    """The hits, one a rule, heaviest first."""
+def _weighed(held: Iterable[Hit], backed: str) -> list[Hit]:
+    """The hits, one a rule, heaviest first; of two as specific, the one of the category `backed` by the code."""
     best: dict[str, Hit] = {}
     for hit in held:
         known = best.get(hit.rule.id)
         if known is None or hit.said > known.said:
             best[hit.rule.id] = hit
-    return sorted(best.values(), key=_heaviness, reverse=True)
-
-
-def _heaviness(hit: Hit) -> tuple[int, int, str]:
     # the id last, so that no order of files matters
-    return hit.rule.order, hit.said, hit.rule.id
+    return sorted(
+        best.values(),
+        key=lambda hit: (hit.rule.order, hit.rule.category == backed, hit.said, hit.rule.id),
+        reverse=True,
+    )

@@ -68,7 +68,6 @@ class Phrasebook:
 
     def __init__(self, phrases: Sequence[str]) -> None:
         self._root: Final = _Node()
-        self._prefixes: Final[dict[str, set[str]]] = {}
         self._width: Final = len(phrases)
         self.all: Final = (1 << self._width) - 1
         """The bits of all phrases."""
@@ -85,12 +84,18 @@ class Phrasebook:
                     self._free |= bit
         numbers = {part: number for number, part in enumerate(uses)}
         self._parts: Final = [tuple(numbers[part] for part in parts) for parts in parted]
+        vocabulary: set[str] = set()
         for part, use in uses.items():
             only = frozenset((numbers[part],))
             for reading in readings(part):
                 self._plant(reading, only, use)
+                vocabulary.update(reading)
+        prefixes: dict[str, list[str]] = {}
+        for word in sorted(vocabulary):
+            if word[-1] == "*":
+                prefixes.setdefault(word[:STEM], []).append(word[:-1])
+        self._prefixes: Final = {stem: tuple(starts) for stem, starts in prefixes.items()}
         # the words that phrases are made of, known from the start; in a text most are such
-        vocabulary = {word for part in uses for reading in readings(part) for word in reading}
         self._known: Final = {word: self._symbols(word) for word in vocabulary if word.isalpha() and word.isascii()}
         self._known.update((sign, self._symbols(sign)) for sign in ("@", "#ip", "#host", "#url"))
         self._token = lru_cache(maxsize=16384)(self._read_token)
@@ -98,8 +103,6 @@ class Phrasebook:
     def _plant(self, reading: tuple[str, ...], parts: frozenset[int], use: int) -> None:
         node = self._root
         for word in reading:
-            if word[-1] == "*":
-                self._prefixes.setdefault(word[:STEM], set()).add(word[:-1])
             after = node.after.get(word)
             if after is None:
                 if node.after is _NOTHING:
@@ -136,7 +139,7 @@ class Phrasebook:
     def _symbols(self, word: str, signs: tuple[str, ...] = ()) -> _Word:
         """A word with its prefixes that phrases have and further signs; and the branches of the tree it begins."""
         symbols = (word, *signs)
-        if (prefixes := self._prefixes.get(word[:STEM])) is not None:
+        if (prefixes := self._prefixes.get(word[:STEM])) is not None and word.startswith(prefixes):
             symbols += tuple(f"{start}*" for start in prefixes if word.startswith(start))
         first = self._root.after
         places = [first[symbol] for symbol in symbols if symbol in first]
@@ -202,10 +205,13 @@ class Phrasebook:
             while left:
                 number = (left & -left).bit_length() - 1
                 left &= left - 1
-                first, *others = self._parts[number]
+                parts = self._parts[number]
+                first = parts[0]
                 # where the parts so far end, what they say, where they begin
-                whole = [(end, node.said, start) for start, end, node in seen if first in node.parts][:_PLACES]
-                for part in others:
+                whole = [(end, node.said, start) for start, end, node in seen if first in node.parts]
+                if len(whole) > _PLACES:
+                    del whole[_PLACES:]
+                for part in parts[1:]:
                     whole = [
                         (end, node.said + before, begin)
                         for start, end, node in [one for one in seen if part in one[2].parts][:_PLACES]
@@ -247,6 +253,7 @@ _SIGNS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
             *("spamhaus", "spamcop", "sorbs", "barracudacentral", "barracudanetworks.com.reputation", "abuseat"),
             *("uceprotect", "psbl", "mailspike", "cloudmark", "senderscore", "rbl.", "dnsbl", ".bl.", ".bl?"),
             *("blacklist", "black-list", "blocklist", "block-list", "denyip", "blue-shield", "ipcheck", "abusix"),
+            *("mail-abuse", "spamrats", "spameatingmonkey", "njabl", "blocklist.de", "manitu.net", "mxtoolbox"),
             *("ers.trendmicro", "backscatterer", "lashback", "hostkarma", "invaluement", "spfbl", "delist"),
             *("sender.office.com",),
         ),

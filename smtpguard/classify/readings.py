@@ -40,6 +40,7 @@ class PhraseError(ValueError):
 
 # a run of letters is one lexeme, but for its last where that may lack: `user` and `s?`
 _LEXEME = re.compile(r"\\.|\{[a-z_]+\}|\[[^\]]*\]|(?:[^\W_]|[#@* ])+(?!\?)|.", re.S)
+_SIGN = re.compile(r"[()|]")
 _RANGE = re.compile(r"\w-\w")
 
 
@@ -55,14 +56,13 @@ def beside(phrase: str) -> list[str]:
     """The phrases that a phrase with bars outside of brackets is made of."""
     if "|" not in phrase:
         return [phrase.strip()]
-    depth, out = 0, [""]
-    for character in phrase:
-        depth += (character == "(") - (character == ")")
-        if character == "|" and not depth:
-            out.append("")
-        else:
-            out[-1] += character
-    return [one.strip() for one in out]
+    depth, start, out = 0, 0, []
+    for sign in _SIGN.finditer(phrase):
+        depth += (sign[0] == "(") - (sign[0] == ")")
+        if sign[0] == "|" and not depth:
+            out.append(phrase[start : sign.start()].strip())
+            start = sign.end()
+    return [*out, phrase[start:].strip()]
 
 
 @lru_cache(maxsize=4096)
@@ -73,7 +73,7 @@ def readings(part: str) -> frozenset[tuple[str, ...]]:
     if at != len(lexemes):
         raise PhraseError("a bracket too many")
     found = frozenset(tuple(text.split()) if text.isascii() else _split(text) for text in texts)
-    if any(word[-1] == "*" and len(word) <= STEM for words in found for word in words):
+    if "*" in "".join(texts) and any(word[-1] == "*" and len(word) <= STEM for words in found for word in words):
         raise PhraseError(f"a word of {part!r} has less than {STEM} characters before its *")
     if () in found:
         raise PhraseError(f"{part!r} may be no word at all")

@@ -20,8 +20,10 @@
     confidence = 0.9
 
 An operator's own rule wins over ours; then the most specific, in this order: provider, text (telling, plain, vague),
-enhanced code, code, verb, and then how many characters its words themselves have, without gaps such as ` ... ` or `.*`.
-The order of rules and files means nothing. All mistakes are RuleError: where, what, and what to do.
+enhanced code, code, verb; then the category that the reply's enhanced code stands for, and then how many characters
+its words themselves have, without gaps such as ` ... ` or `.*`. The order of rules and files means nothing. What a rule
+of ours says of recipients is not heard before RCPT, nor of a message before MAIL, but where it is telling or names its
+verbs. All mistakes are RuleError: where, what, and what to do.
 """
 
 from __future__ import annotations
@@ -30,12 +32,12 @@ import difflib
 import functools
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from smtpguard.classify import words
-from smtpguard.classify.categories import BY_NAME, SCOPES, places
+from smtpguard.classify.categories import BY_NAME, SCOPES, group_of, places
 from smtpguard.classify.providers import PROVIDERS
 from smtpguard.classify.readings import PhraseError, beside, parts_of, readings
 from smtpguard.classify.regex import PatternError, finder, lowered, plain
@@ -64,6 +66,14 @@ class Rank(NamedTuple):
     code: int
     verb: int
 
+
+_NO_MAIL_YET: Final = (Verb.CONNECT, Verb.EHLO, Verb.STARTTLS, Verb.AUTH)
+# RFC 5321 3.3: by group, the verbs that are answered before the transaction has named what the group is about
+_TOO_EARLY: Final[Mapping[str, tuple[Verb, ...]]] = {
+    "recipient": (*_NO_MAIL_YET, Verb.MAIL),
+    "content": _NO_MAIL_YET,
+    "message": _NO_MAIL_YET,
+}
 
 EnhancedMask = tuple[int | None, int | None, int | None]
 
@@ -122,6 +132,16 @@ class Rule:
         object.__setattr__(self, "order", order)
         object.__setattr__(self, "tier", order // 1000)
         object.__setattr__(self, "is_free", not (self.providers or self.verbs or self.codes or self.enhanced))
+
+    @property
+    def premature(self) -> tuple[Verb, ...]:
+        """The verbs at which nothing of its kind can be wrong yet: no recipient before RCPT, no message before DATA.
+
+        Rules that name their verbs know better, and words that name the cause itself are believed at any.
+        """
+        if self.verbs or self.telling or self.is_own:
+            return ()
+        return _TOO_EARLY.get(group_of(self.category), ())
 
     def holds(self, provider: str, verb: Verb | None, code: int, enhanced: EnhancedCode | None) -> bool:
         """Whether all conditions but the text hold."""
@@ -227,7 +247,7 @@ def _build(table: Mapping[str, Any], file: str, *, own: bool) -> Rule:
         category=_one_of("category", table["category"], BY_NAME),
         file=file,
         providers=frozenset(_one_of("provider", word, PROVIDERS) for word in _listed(table, "provider")),
-        verbs=frozenset(Verb(_one_of("verb", word, Verb)) for word in _listed(table, "verb")),
+        verbs=frozenset(Verb(_one_of("verb", word, Verb.__members__)) for word in _listed(table, "verb")),
         codes=frozenset(map(_code, _listed(table, "code"))),
         enhanced=tuple(mask for word in _listed(table, "enhanced") for mask in _masks(word)),
         patterns=patterns,
@@ -250,11 +270,10 @@ def _listed(table: Mapping[str, Any], key: str) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _one_of(key: str, word: Any, words: Iterable[str]) -> str:
-    known = list(map(str, words))
-    if word not in known:
-        raise _BadError(f"unknown {key} {word!r}", _did_you_mean(str(word), known))
-    return str(word)
+def _one_of(key: str, word: Any, words: Collection[str]) -> str:
+    if not isinstance(word, str) or word not in words:
+        raise _BadError(f"unknown {key} {word!r}", _did_you_mean(str(word), words))
+    return word
 
 
 def _did_you_mean(word: str, words: Iterable[str]) -> str:
@@ -289,7 +308,7 @@ def _example(value: Any) -> Example:
         or table.keys() - {"reply", "host", "verb"}
     ):
         raise _BadError(f"example {value!r}", "write a reply, or a table of reply, host and verb")
-    verb = Verb(_one_of("verb", table["verb"], Verb)) if "verb" in table else None
+    verb = Verb(_one_of("verb", table["verb"], Verb.__members__)) if "verb" in table else None
     try:
         return Example(Reply.of(table["reply"], verb or Verb.MAIL), str(table.get("host", "")), verb)
     except ReplyError as error:

@@ -2,8 +2,9 @@
 
 Exit codes: 0 fine (warnings too), 1 found a problem, 2 could not do it (usage, unreadable file, bad configuration),
 75 temporary. `--help` must be instant: this file imports typer and nothing heavy; a command imports what it needs.
-The options that all commands have: options.py. The commands of the first hour (init, check, ...): first_hour.py;
-of reading what servers said (explain, rules, ingest): reading.py.
+The options that all commands have: options.py. The commands of the first hour (init, check, ...): first_hour.py; of
+what would be refused (lint): presend.py; of a sender's domain (audit): sender.py; of reading what servers said
+(explain, rules, ingest): reading.py; of what happened (report, suppress, store, forget): history.py.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Annotated
 import typer
 
 from smtpguard import __version__
-from smtpguard.cli import first_hour, reading
+from smtpguard.cli import first_hour, history, presend, reading, sender
 from smtpguard.cli.options import (
     EXIT_USAGE,
     Common,
@@ -112,8 +113,13 @@ def serve(
 
 # --- the commands of other files -------------------------------------------------------------------------------
 
+app.add_typer(presend.app)
+app.add_typer(sender.app)
 app.add_typer(reading.app)
 app.add_typer(reading.rules_app, name="rules")
+app.add_typer(history.app)
+app.add_typer(history.suppress_app, name="suppress")
+app.add_typer(history.store_app, name="store")
 app.add_typer(first_hour.app)
 app.add_typer(first_hour.config_app, name="config")
 

@@ -1,7 +1,8 @@
 """`smtpguard check`: can smtpguard work here? A line for each thing looked at, the remedy below what is not well.
 
 The order is that of the questions an operator has: is the file right, can we listen, does this machine do, does the
-next hop take our mail. Nothing is changed and no mail is sent; the longest check ends after about half a minute.
+next hop take our mail, does the DNS say of us what receivers want. Nothing is changed and no mail is sent; the longest
+check ends after about half a minute.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from smtpguard.cli import machine
+from smtpguard.cli.egress import dns_findings
 from smtpguard.cli.finding import Finding, exit_code, line
 from smtpguard.cli.probe import probe
 from smtpguard.config import ConfigError, Settings, load
@@ -83,8 +85,10 @@ def _findings(
     if offline:
         for name in settings.next_hop:
             yield Finding(f"next_hop.{name}", "skip", "was not asked")
+        yield Finding("resolver", "skip", "was not asked")
     else:
         yield from asyncio.run(next_hops(settings, hostname, rcpt=rcpt))
+        yield from asyncio.run(dns_findings(settings))
 
 
 async def next_hops(settings: Settings, hostname: str, *, rcpt: Recipient | None = None) -> list[Finding]:

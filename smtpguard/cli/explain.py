@@ -2,8 +2,9 @@
 
 One refusal gives a panel on a terminal, plain text in a pipe, an object with --json. Many are summed up (tally.py,
 summary.py). `--jsonl` reads one reply a line (plain text, or {"reply", "next_hop", "verb"}) and writes one JSON object
-a line, in order; a line that cannot be read gives {"error", "category": "unknown"} in its place. Exit codes: 0; 1 for
-an id that is not in the files; 2 for input that is not there or tells of no refusal (contract 3).
+a line, in order; a line that cannot be read gives {"error", "category": "unknown"} in its place. An event id or a queue
+id alone is looked up in the history (happened.py). Exit codes: 0; 1 for an id that is in neither; 2 for input that is
+not there or tells of no refusal, 75 for a history that is away (contract 3).
 
 An acceptance (2xx, 3xx) needs no explanation: that is said, with exit code 0. As JSON it has `"accepted": true` and no
 category, but with --jsonl, whose every answer has one, `"category": "unknown"`.
@@ -21,10 +22,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from time import perf_counter_ns
+from time import perf_counter_ns, time
 from typing import TYPE_CHECKING, Any, Final
 
 from smtpguard.classify.notice import Notice, Said, said, verb_of
+from smtpguard.classify.notice.asked import EVENT_ID, accepted, asked, described, note
 from smtpguard.cli.options import EXIT_FINE, EXIT_FOUND, EXIT_USAGE
 from smtpguard.cli.source import Source, Tick, Unreadable, size_of
 from smtpguard.cli.tally import Tally, rfc3339, told
@@ -43,7 +45,8 @@ _USAGE: Final = (
 _PROGRESS_FROM: Final = 4 << 20
 """Octets; less is read before a bar would be seen."""
 
-_EVENT_ID = re.compile(r"[0-9A-HJKMNP-TV-Z]{12}")  # service.Ids
+# Postfix: short, of hex digits, or long (postconf(5), enable_long_queue_ids); sendmail; Exim: 1tEabc-0000000Dxy-2aBc
+_QUEUE_ID = re.compile(r"(?=.*\d)(?=.*[A-Za-z])(?:[0-9A-Za-z]{6,20}|[0-9A-Za-z]{6}-[0-9A-Za-z]{6,11}-[0-9A-Za-z]{2,4})")
 _FILE_LIKE = re.compile(r"\S*/\S+|\S+\.(?:eml|msg|log|txt|gz|mbox|mbx|csv|json|jsonl)", re.I)
 
 
@@ -55,14 +58,15 @@ def run(
     host: str = "",
     verb: str | None = None,
     id: str = "",
+    store_url: str = "",
     as_json: bool = False,
     color: bool = False,
 ) -> int:
     """Explain the words `given`, or the files they name, or ["-"]: standard input; or each line of `jsonl`.
 
     `rules` are an operator's own rule files. `host` and `verb` are taken for replies that do not say their own. `id`:
-    only what this event or queue id is about. Output goes to standard output, complaints to standard error; the exit
-    code.
+    only what this event or queue id is about, in the files or, where none is named, in the history at `store_url`.
+    Output goes to standard output, complaints to standard error; the exit code.
     """
     from smtpguard.classify import RuleError, load
 
@@ -75,9 +79,15 @@ def run(
         names = _sources(given)
         if names is None:
             text = " ".join(given)
-            if problem := _no_reply(text, id):
+            if id and text:
+                return _unusable(f"{text}: no such file; --id wants files, or alone the history")
+            if id or is_event_id(text):
+                return _explain_kept(id or text, store_url, as_json=as_json, color=color)
+            if problem := _no_reply(text):
                 return _unusable(problem)
             question = said(text, host=host, verb=known)
+            if _QUEUE_ID.fullmatch(text) and not _match(load(rules), question).rule:
+                return _explain_kept(text, store_url, as_json=as_json, color=color)
             if question.reply.klass < 4:
                 return _show_acceptance(question, as_json=as_json)
             _show_one(question, _match(load(rules), question), None, as_json=as_json, color=color)
@@ -104,17 +114,36 @@ def _sources(given: Sequence[str]) -> list[str] | None:
         return None
 
 
-def _no_reply(text: str, id: str) -> str:
+def is_event_id(text: str) -> bool:
+    """Whether this reads as the id that a reply of ours ends with; a word of twelve letters may be anything."""
+    return EVENT_ID.fullmatch(text) is not None and not text.isalpha()
+
+
+def _no_reply(text: str) -> str:
     """Why words that name no file are not taken for a reply either; "" where they may be one."""
-    if id:
-        return f"--id needs the log that has it, as in: smtpguard explain --id {id} /var/log/smtpguard.log"
     if not text.strip():
-        return "no reply to explain: give its text, a file, - for standard input, or --jsonl FILE"
-    if _EVENT_ID.fullmatch(text) and not text.isalpha():
-        return f"{text} looks like an event id: name the log that has it, as in: smtpguard explain --id {text} FILE"
+        return "no reply to explain: give its text, a file, - for standard input, an id, or --jsonl FILE"
     if _FILE_LIKE.fullmatch(text):
         return f"{text}: no such file"
     return ""
+
+
+def _explain_kept(id: str, url: str, *, as_json: bool, color: bool) -> int:
+    """What the history has of an id."""
+    from smtpguard.cli.happened import tell
+    from smtpguard.cli.store import failed
+    from smtpguard.history import StoreError
+
+    hint = f"with a log: smtpguard explain --id {clean(id)} /var/log/smtpguard.log"
+    try:
+        if tell(url, id, now=time(), as_json=as_json, color=color):
+            return EXIT_FINE
+    except StoreError as error:
+        code = failed("explain", error)
+        print(hint, file=sys.stderr)
+        return code
+    print(f"smtpguard explain: the history has no refusal with the id {clean(id)}; {hint}", file=sys.stderr)
+    return EXIT_FOUND
 
 
 # --- files -------------------------------------------------------------------------------------------------------
@@ -221,81 +250,15 @@ def _explain_lines(lines: Iterable[bytes], classifier: Classifier, host: str, ve
 
 def _line_answer(line: str, classifier: Classifier, host: str, verb: Verb | None) -> dict[str, Any]:
     try:
-        question = _line_question(line, host, verb)
+        question = asked(line, host, verb)
     except ValueError as error:
         return {"error": str(error), "category": "unknown"}
     began = perf_counter_ns()
     answer = _match(classifier, question)
     taken_us = (perf_counter_ns() - began) / 1000
     if question.reply.klass < 4:
-        return {"category": "unknown", **_accepted(question), "taken_us": round(taken_us, 1)}
+        return {"category": "unknown", **accepted(question), "taken_us": round(taken_us, 1)}
     return {**described(question, answer), "taken_us": round(taken_us, 1)}
-
-
-def _line_question(line: str, host: str, verb: Verb | None) -> Said:
-    """ValueError says what is wrong with the line."""
-    if not line.startswith("{"):
-        return said(line, host=host, verb=verb)
-    try:
-        given = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"not JSON: {error}") from None
-    for key in ("reply", "next_hop", "verb"):
-        if not isinstance(given.get(key) or "", str):
-            raise ValueError(f"{key} is not a string")
-    if not (given.get("reply") or "").strip():
-        raise ValueError("no reply in it")
-    # a verb that is none of SMTP's (QUIT in a log) is as good as none
-    return said(given["reply"], host=given.get("next_hop") or host, verb=verb_of(given.get("verb") or "") or verb)
-
-
-def described(question: Said, answer: Classification) -> dict[str, Any]:
-    """All that is known, as one JSON object; what is unknown is left out."""
-    reply = question.reply
-    whole: dict[str, Any] = {
-        "category": answer.category,
-        "group": answer.group,
-        "confidence": answer.confidence,
-        "cause": answer.cause,
-        "fix": answer.fix,
-        "responsible": answer.responsible,
-        "permanence": answer.permanence,
-        "class": reply.klass,
-        "retry": _should_retry(answer),
-        "retry_after": answer.retry_after,
-        "scope": answer.scope,
-        "provider": answer.provider,
-        "blocklist": answer.blocklist,
-        "delisting": answer.delisting,
-        "ip": answer.ip,
-        "domain": answer.domain,
-        "limit": answer.limit,
-        "auth_results": answer.auth_results,
-        "provider_code": answer.provider_code,
-        "url": answer.url,
-        "alternatives": list(answer.alternatives),
-        "rule": answer.rule,
-        "matched": answer.matched,
-        "reference": answer.reference,
-        "reply": _reply(question),
-        "id": question.id,
-        "note": _note(question),
-    }
-    return {key: value for key, value in whole.items() if value not in (None, "", [])}
-
-
-def _reply(question: Said) -> dict[str, Any]:
-    reply = question.reply
-    return {
-        "code": reply.code if question.has_code else None,
-        "enhanced": str(reply.enhanced) if reply.enhanced else None,
-        "text": reply.text,
-        "verb": question.verb,
-    }
-
-
-def _accepted(question: Said) -> dict[str, Any]:
-    return {"accepted": True, "class": question.reply.klass, "reply": _reply(question)}
 
 
 # --- for a person ----------------------------------------------------------------------------------------------------
@@ -315,15 +278,10 @@ def _show_one(question: Said, answer: Classification, notice: Notice | None, *, 
 
 def _show_acceptance(question: Said, *, as_json: bool) -> int:
     if as_json:
-        print(json.dumps(_accepted(question), ensure_ascii=False))
+        print(json.dumps(accepted(question), ensure_ascii=False))
     else:
         print(f"{clean(str(question.reply), utf8=True)}: this is no refusal but an acceptance, nothing to explain")
     return EXIT_FINE
-
-
-def _should_retry(answer: Classification) -> bool:
-    """Whether the same message may get through later without anybody's doing."""
-    return answer.permanence == "transient"
 
 
 _ADVICE: Final[Mapping[str, str]] = {
@@ -356,7 +314,7 @@ def _account(question: Said, answer: Classification, notice: Notice | None) -> l
         ("Rule", answer.rule or "none matched"),
         ("Matched", answer.matched),
         ("Reference", answer.reference),
-        ("Note", _note(question)),
+        ("Note", note(question)),
     ]
     if notice is not None:
         state = "not given up yet" if notice.action == "delayed" and notice.kind in ("dsn", "bounce") else ""
@@ -372,13 +330,6 @@ def _account(question: Said, answer: Classification, notice: Notice | None) -> l
         ]
     rows.append(("Id", question.id))
     return [(label, clean(value, utf8=True)) for label, value in rows if value]
-
-
-def _note(question: Said) -> str:
-    if question.has_code:
-        return ""
-    read_as = "4xx, by its enhanced code" if question.reply.klass == 4 else "5xx"
-    return f"the text has no reply code; it was read as a {read_as}"
 
 
 def _panel(question: Said, answer: Classification, notice: Notice | None, *, color: bool) -> None:

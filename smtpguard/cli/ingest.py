@@ -1,8 +1,10 @@
-"""`smtpguard ingest`: bounces and complaints become log lines, `event.action` "notice-received" (contract 4).
+"""`smtpguard ingest`: bounces and complaints become log lines and a part of the history.
 
 Where a provider takes all mail and refuses later, its DSNs are the only refusals there are; this reads them, one line a
-recipient, with the same fields as `recipient-refused`, and those of `FIELDS` beside them. Made to be the end of a pipe
-in an alias: a log that cannot be written is "try again", and all lines of a message are written at once.
+recipient, `event.action` "notice-received" (contract 4), with the same fields as `recipient-refused`, and those of
+`FIELDS` beside them. The history keeps a notice once, however often it is read (rows.py). Made to be the end of a pipe
+in an alias: a log or a history that cannot be written now is "try again", and all lines of a message are written at
+once. A history that is not there (a host that only logs, store.url = "") is none: it is said, and the log is all.
 """
 
 from __future__ import annotations
@@ -11,17 +13,23 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from smtpguard.classify import Classification, Classifier, RuleError, load
 from smtpguard.classify.notice import REFUSED, Notice, read_message
 from smtpguard.cli.options import EXIT_FINE, EXIT_FOUND, EXIT_TEMPORARY, EXIT_USAGE
 from smtpguard.cli.source import Source, Unreadable
+from smtpguard.cli.store import opened
 from smtpguard.cli.tally import many, rfc3339
-from smtpguard.config import ConfigError, host_key, load_tables, rule_files
+from smtpguard.config import ConfigError, Settings, host_key, load_tables, rule_files
 from smtpguard.edge.log import LEVELS, Render, console_line, json_line
+from smtpguard.history import Away, Database, StoreError, engine_of, schema
+from smtpguard.history.database import Unfit
+from smtpguard.history.rows import of_notice
+from smtpguard.history.store import keep
 from smtpguard.mail.reply import clean
 from smtpguard.record import Level, Masker, meant, said_fields
 
@@ -48,26 +56,29 @@ def run(
     standard error unless `quiet`.
     """
     try:
-        settings = load_tables(config, environ, ("classify", "privacy", "log")).settings
+        settings = load_tables(config, environ, ("classify", "privacy", "log", "store")).settings
         classifier = load(rule_files(settings.classify.rules))
     except (ConfigError, RuleError) as error:
         return _failed(str(error), EXIT_USAGE)
     render = console_line if settings.log.format == "console" and not as_json else json_line
-    writer = _Writer(
-        classifier, Masker(settings.privacy.addresses, host_key()), render, LEVELS[settings.log.level], log
-    )
+    writer = _Writer(render, LEVELS[settings.log.level], log)
     count = _Count()
     try:
-        for name in names:
-            with Source(name, sys.stdin.buffer if name == "-" else None) as source:
-                if source.kind not in ("message", "mbox", "folder"):
-                    count.others += 1
-                for octets in source.messages():
-                    count.add(notices := read_message(octets))
-                    writer.write(notices)
+        with _history(settings, quiet=quiet) as history:
+            masker = Masker(settings.privacy.addresses, history.key)
+            for name in names:
+                with Source(name, sys.stdin.buffer if name == "-" else None) as source:
+                    if source.kind not in ("message", "mbox", "folder"):
+                        count.others += 1
+                    for octets in source.messages():
+                        heard = [Heard(notice, _meaning(classifier, notice)) for notice in read_message(octets)]
+                        count.add(heard, history.keep(heard, masker))
+                        writer.write(heard, masker)
     except Unreadable as error:
         return _failed(str(error), EXIT_USAGE)
-    except OSError as error:  # no room, a log that was taken away: the message is kept by who has it
+    except StoreError as error:  # the message is kept by who has it, and read again; what is kept already stays once
+        return _failed(str(error), EXIT_TEMPORARY)
+    except OSError as error:  # no room, a log that was taken away
         return _failed(f"{log or 'standard output'}: {error.strerror or error}", EXIT_TEMPORARY)
     finally:
         writer.close()
@@ -76,41 +87,90 @@ def run(
     return EXIT_FINE if count.actions else EXIT_FOUND
 
 
+class Heard(NamedTuple):
+    """A notice, and what its refusal means; None where it is none."""
+
+    notice: Notice
+    meaning: Classification | None
+
+
+def _meaning(classifier: Classifier, notice: Notice) -> Classification | None:
+    if notice.reply is None or notice.action not in REFUSED:
+        return None
+    return classifier.match(notice.reply, notice.host, verb_known=notice.verb is not None)
+
+
+class _History:
+    """Where notices are kept, if anywhere; `key` is that of hashed addresses."""
+
+    def __init__(self, database: Database | None, key: bytes) -> None:
+        self._database = database
+        self.key = key
+
+    def keep(self, heard: Sequence[Heard], masker: Masker) -> int:
+        """Keep the notices of a message; how many were not kept before. StoreError where that cannot be done now."""
+        if self._database is None or not heard:
+            return 0
+        now = time.time()
+        try:
+            return keep(self._database, [of_notice(*each, masker, now) for each in heard])
+        except Unfit:  # not later either: the log has it
+            return 0
+
+
+@contextmanager
+def _history(settings: Settings, *, quiet: bool) -> Iterator[_History]:
+    """The history of the configuration, where this user may write it; Away where it cannot be had now."""
+    url, own = settings.store.url, host_key()
+    with ExitStack() as stack:
+        try:
+            engine = engine_of(url)
+            if engine.name == "sqlite" and not os.access(engine.where, os.W_OK):
+                raise StoreError(f"{engine.where}: there is none yet, or this user may not write it")
+            database = stack.enter_context(opened(url)) if url else None
+        except Away:
+            raise
+        except StoreError as error:
+            database = None
+            if not quiet:
+                print(f"smtpguard ingest: not in the history: {clean(str(error), utf8=True)}", file=sys.stderr)
+        yield _History(database, schema.address_key(database, own) if database is not None else own)
+
+
 class _Count:
     """What was read."""
 
     def __init__(self) -> None:
         self.messages = 0
         self.others = 0
+        self.kept = 0
         self.actions: Counter[str] = Counter()
 
-    def add(self, notices: Sequence[Notice]) -> None:
+    def add(self, heard: Sequence[Heard], kept: int) -> None:
         self.messages += 1
-        self.others += not notices
-        self.actions.update(notice.action for notice in notices)
+        self.others += not heard
+        self.kept += kept
+        self.actions.update(notice.action for notice, _ in heard)
 
     def __str__(self) -> str:
         told = ", ".join(f"{action} {count:,}" for action, count in self.actions.most_common()) or "none"
         others = f"; {self.others:,} that told nothing" if self.others else ""
-        return f"{many(self.actions.total(), 'notice')} in {many(self.messages, 'message')} ({told}){others}"
+        kept = f"; {self.kept:,} new in the history" if self.kept else ""
+        return f"{many(self.actions.total(), 'notice')} in {many(self.messages, 'message')} ({told}){others}{kept}"
 
 
 class _Writer:
     """Writes the lines of a message together, so that many processes may share a log."""
 
-    def __init__(
-        self, classifier: Classifier, masker: Masker, render: Render, threshold: int, log: Path | None
-    ) -> None:
-        self._classifier = classifier
-        self._masker = masker
+    def __init__(self, render: Render, threshold: int, log: Path | None) -> None:
         self._render = render
         self._threshold = threshold
         self._log = log
         self._descriptor: int | None = None
 
-    def write(self, notices: Sequence[Notice]) -> None:
+    def write(self, heard: Sequence[Heard], masker: Masker) -> None:
         """OSError where the log cannot be written."""
-        lines = b"".join(self._line(notice) for notice in notices)
+        lines = b"".join(self._line(*each, masker) for each in heard)
         if not lines:
             return
         if self._log is None:
@@ -127,14 +187,11 @@ class _Writer:
         if self._descriptor is not None:
             os.close(self._descriptor)
 
-    def _line(self, notice: Notice) -> bytes:
-        meaning: Classification | None = None
-        if notice.reply is not None and notice.action in REFUSED:
-            meaning = self._classifier.match(notice.reply, notice.host, verb_known=notice.verb is not None)
+    def _line(self, notice: Notice, meaning: Classification | None, masker: Masker) -> bytes:
         level: Level = "info" if meaning is None and notice.action != "complaint" else "warning"
         if LEVELS[level] < self._threshold:
             return b""
-        words, fields = _message(notice, meaning), event(notice, meaning, self._masker)
+        words, fields = _message(notice, meaning), event(notice, meaning, masker)
         return self._render(time.time(), level, "notice-received", words, fields)
 
 

@@ -28,7 +28,7 @@ from smtpguard.cli.machine import is_our_door
 from smtpguard.cli.plan import CannotPlan, Key, Plan, hand_over, plan, shell
 from smtpguard.cli.postfix import Postfix, PostfixError, host_and_port
 from smtpguard.config import ConfigError, ListenAddress, Loaded, load
-from smtpguard.config.settings import Tls
+from smtpguard.config.section import Tls
 
 PASSWORD: Final = "password"  # noqa: S105 - the name of the file, beside smtpguard.toml
 # Where deploy/systemd/smtpguard.service loads it from; its user cannot read /etc/smtpguard/password (systemd.exec(5))

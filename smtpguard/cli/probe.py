@@ -99,15 +99,16 @@ class _Host:
             connected.transport.write(b"QUIT\r\n")  # its 221 ends the connection, as all that nobody asked for
 
         connection = Connection(connected, self._hop.timeout, leave, lambda *_: gone.set())
-        lines = [b"MAIL FROM:<>\r\n", *rcpt_lines(rcpts)]
-        answers = [await answer for answer in connection.begin(lines, deadline)]
+        ear = _Ear(1 + len(rcpts))
+        connection.begin([b"MAIL FROM:<>\r\n", *rcpt_lines(rcpts)], deadline, ear)
+        await ear.done.wait()
         connection.finish()
         try:
             async with asyncio.timeout(_GOODBYE_S):
                 await gone.wait()
         except TimeoutError:
             connection.abort()
-        return answers
+        return ear.answers
 
     # -- what it says of itself ----------------------------------------------------------------------------------
 
@@ -183,6 +184,22 @@ class _Host:
             if failure.kind is kind and words in failure.detail:
                 return remedy.format(host=self._host, port=self._hop.port)
         return "see the next hop's log, or ask who runs it"
+
+
+class _Ear:
+    """pipeline.Hears: so many answers, or fewer where MAIL is not taken."""
+
+    def __init__(self, count: int) -> None:
+        self.answers: list[Answer] = []
+        self.done = asyncio.Event()
+        self._count = count
+
+    def heard(self, verb: Verb, answer: Answer) -> None:
+        """Keep it; see whether it was the last."""
+        self.answers.append(answer)
+        is_refused = verb is Verb.MAIL and not (isinstance(answer, Reply) and answer.klass == 2)
+        if is_refused or len(self.answers) == self._count:
+            self.done.set()
 
 
 def _of(number: int) -> str:

@@ -17,7 +17,7 @@ from smtpguard.mail.reply import Verb
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
 rules_app = typer.Typer(
-    help="Look at the rules that classify refusals, and test your own.",
+    help="Look at the rules, and test your own.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -132,17 +132,21 @@ def rules_list(
         str, typer.Option("--category", metavar="NAME", help="Only of this category or group, as auth.spf or auth.")
     ] = "",
     provider: Annotated[str, typer.Option("--provider", metavar="NAME", help="Only of this provider.")] = "",
+    family: Annotated[
+        str, typer.Option("--family", metavar="NAME", help="Only the lint's of this family, as SPF.")
+    ] = "",
     config: Config = None,
     as_json: Json = False,
     no_color: NoColor = False,
 ) -> None:
-    """List the rules, one a line: id, category, what it needs."""
+    """List the rules: those that read refusals, then those of the lint."""
     common = common_options(context, config, as_json, no_color, 0, 0)
     own = _own_rules(common)
     from smtpguard.cli.rules import show_list
 
     color = common.color(sys.stdout, os.environ)
-    raise typer.Exit(show_list(own, category=category, provider=provider, as_json=common.as_json, color=color))
+    found = show_list(own, category=category, provider=provider, family=family, as_json=common.as_json, color=color)
+    raise typer.Exit(found)
 
 
 @rules_app.command("show")
@@ -153,7 +157,7 @@ def rules_show(
     as_json: Json = False,
     no_color: NoColor = False,
 ) -> None:
-    """Show a rule: conditions, examples, guidance, reference."""
+    """Show a rule: what it looks for, why, what to do."""
     common = common_options(context, config, as_json, no_color, 0, 0)
     own = _own_rules(common)
     from smtpguard.cli.rules import show_rule

@@ -1,4 +1,4 @@
-"""`smtpguard rules ...`: the rules that classify refusals, and an operator's own.
+"""`smtpguard rules ...`: the rules that classify refusals, an operator's own among them, and those of the lint.
 
 list   one a line                      show       one with all its knowledge
 test   rule files before they are used  unmatched  what no rule explains
@@ -18,10 +18,12 @@ from typing import Any, Final
 from smtpguard.classify import GROUPS, PROVIDERS, Classifier, Rule, RuleError, load, rules_of
 from smtpguard.classify.categories import BY_NAME, group_of, guide
 from smtpguard.classify.notice import REFUSED
+from smtpguard.cli import lint_rules
 from smtpguard.cli.options import EXIT_FINE, EXIT_FOUND, EXIT_USAGE
 from smtpguard.cli.source import Source, Unreadable
 from smtpguard.cli.tally import Tally, many, shape
 from smtpguard.config import rule_files
+from smtpguard.lint.reference import FAMILIES
 from smtpguard.mail.reply import Reply, Verb, clean
 
 MAX_SHAPES: Final = 10_000
@@ -34,8 +36,10 @@ MAX_NOTES: Final = 10
 # --- list and show -----------------------------------------------------------------------------------------------
 
 
-def show_list(own: Sequence[Path], *, category: str, provider: str, as_json: bool, color: bool) -> int:
-    """The rules of a category or group, and of a provider ("": of all)."""
+def show_list(own: Sequence[Path], *, category: str, provider: str, family: str, as_json: bool, color: bool) -> int:
+    """The rules of a category or group and of a provider, or those of a lint family; without any of these, all."""
+    if family and family.upper() not in FAMILIES:
+        return _unusable(f"--family: {family!r} is not one of {', '.join(FAMILIES)}")
     if category and category not in (*BY_NAME, *GROUPS):
         return _unusable(f"--category: {category!r} is neither a category nor one of {', '.join(GROUPS)}")
     if provider and provider not in PROVIDERS:
@@ -47,17 +51,22 @@ def show_list(own: Sequence[Path], *, category: str, provider: str, as_json: boo
     found = [
         rule
         for rule in sorted(found, key=lambda rule: (not rule.is_own, rule.id))
-        if (not category or category in (rule.category, group_of(rule.category)))
+        if not family
+        and (not category or category in (rule.category, group_of(rule.category)))
         and (not provider or provider in rule.providers)
     ]
+    checks = [] if category or provider else lint_rules.listed(family)
     if as_json:
-        print(json.dumps([_described(rule) for rule in found], ensure_ascii=False))
+        described = [_described(rule) for rule in found] + [lint_rules.described(rule) for rule in checks]
+        print(json.dumps(described, ensure_ascii=False))
         return EXIT_FINE
-    width = max((len(rule.id) for rule in found), default=0)
-    for rule in found:
-        name = f"{rule.id:<{width}}"
-        mark = " (yours)" if rule.is_own else ""
-        print(f"{_bold(name) if color else name}  {rule.category:<24}  {_needs(rule)}{mark}")
+    rows = [(rule.id, rule.category, f"{_needs(rule)}{' (yours)' if rule.is_own else ''}") for rule in found] + [
+        (rule.code, rule.name, f"{rule.severity}: {rule.title}") for rule in checks
+    ]
+    width = max((len(id) for id, _, _ in rows), default=0)
+    for id, what, words in rows:
+        name = f"{id:<{width}}"
+        print(f"{_bold(name) if color else name}  {what:<24}  {words}")
     return EXIT_FINE
 
 
@@ -67,6 +76,10 @@ def show_rule(own: Sequence[Path], id: str, *, as_json: bool, color: bool) -> in
         rule = next((rule for rule in rules_of(own) if rule.id == id), None)
     except RuleError as error:
         return _unusable(str(error))
+    check = lint_rules.found(id)
+    if rule is None and check is not None:
+        lint_rules.show(check, as_json=as_json)
+        return EXIT_FINE
     if rule is None:
         return _unusable(f"no rule {clean(id)!r}: `smtpguard rules list` has all")
     if as_json:

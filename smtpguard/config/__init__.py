@@ -27,15 +27,17 @@ from pydantic import SecretStr, ValidationError
 
 from smtpguard.config.checks import MISTAKES, WARNINGS, Remark
 from smtpguard.config.lines import key_lines
+from smtpguard.config.lint_settings import LintSettings, SenderSettings
 from smtpguard.config.overlay import overlay
+from smtpguard.config.policy_settings import AlertSettings, PolicySettings, StoreSettings, SuppressionSettings
 from smtpguard.config.problems import ConfigError, Origin, Problem, wording
 from smtpguard.config.rule_files import own_rules, rule_files
 from smtpguard.config.secrets import FileError, credential, host_key, load_users, read_secret
+from smtpguard.config.section import KeyPath
 from smtpguard.config.settings import (
     RESTART_KEYS,
     ClassifySettings,
     HttpSettings,
-    KeyPath,
     ListenSettings,
     LogSettings,
     NextHopSettings,
@@ -51,22 +53,28 @@ from smtpguard.config.values import ListenAddress, Network
 
 __all__ = [
     "RESTART_KEYS",
+    "AlertSettings",
     "ClassifySettings",
     "ConfigError",
     "FileError",
     "HttpSettings",
+    "LintSettings",
     "ListenAddress",
     "ListenSettings",
     "Loaded",
     "LogSettings",
     "Network",
     "NextHopSettings",
+    "PolicySettings",
     "PrivacySettings",
     "Problem",
     "RelaySettings",
     "ReplySettings",
     "RouteSettings",
+    "SenderSettings",
     "Settings",
+    "StoreSettings",
+    "SuppressionSettings",
     "TimeoutSettings",
     "defaults_for_sandbox",
     "host_key",
@@ -290,6 +298,10 @@ def _with_secrets(
         if found and path in origin.variables:
             odd.append((path, "has no effect: the password comes from a file or a credential"))
         hops[name] = hop.model_copy(update={"password": found or hop.password})
+    lists = settings.lint.blocklists
+    spamhaus = secret(("lint", "blocklists", "spamhaus_key"), lists.spamhaus_key_file)
+    lists = lists.model_copy(update={"spamhaus_key": spamhaus or lists.spamhaus_key})
+    lint = settings.lint.model_copy(update={"blocklists": lists})
     token = secret(("http", "token"), settings.http.token_file)
     http = settings.http.model_copy(update={"token": token or settings.http.token})
-    return settings.model_copy(update={"next_hop": hops, "http": http}), wrong, odd
+    return settings.model_copy(update={"next_hop": hops, "http": http, "lint": lint}), wrong, odd

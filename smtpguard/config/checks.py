@@ -10,12 +10,15 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
 
+from smtpguard.config.policy_settings import ACTION_KEYS
 from smtpguard.config.rule_files import own_rules
 from smtpguard.config.secrets import FileError, load_users, probe
-from smtpguard.config.settings import KeyPath, ListenSettings, NextHopSettings, Settings
+from smtpguard.config.section import KeyPath
+from smtpguard.config.settings import ListenSettings, NextHopSettings, Settings
 from smtpguard.config.values import ListenAddress, is_ip, is_loopback, is_open
 
 Remark = tuple[KeyPath, str]
@@ -195,9 +198,69 @@ def http(settings: Settings) -> Iterator[Remark]:
         yield ("http", "token_file"), f"is missing: {address} can be reached from other machines"
 
 
+def lint_rules(settings: Settings) -> Iterator[Remark]:
+    """Rules by names that exist; what cannot be refused for is not."""
+    named: list[tuple[KeyPath, str]] = [(("lint", "rules", selector), selector) for selector in settings.lint.rules]
+    for index, exemption in enumerate(settings.lint.exempt):
+        named += [(("lint", "except", index, "rules"), selector) for selector in exemption.rules]
+        if not exemption.rules:
+            yield ("lint", "except", index, "rules"), "is missing: name the rules, or ALL"
+    if not named:
+        return
+    from smtpguard.lint import known_selectors  # 0.1 s that a configuration without rules need not pay
+
+    known = known_selectors()
+    for path, selector in named:
+        if selector not in known:
+            near = get_close_matches(selector, known, n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else ": see `smtpguard rules list`"
+            yield path, f"no rule, family or name of a rule{hint}"
+
+
+def blocklists(settings: Settings) -> Iterator[Remark]:
+    """Lists that are known and alive: a dead one may list the world."""
+    written = settings.lint.blocklists.model_fields_set & {"ip", "domain"}
+    if not written:
+        return
+    from smtpguard.lint.lists import mistake
+
+    for kind in ("ip", "domain"):
+        for zone in getattr(settings.lint.blocklists, kind):
+            if wrong := mistake(zone, kind):
+                yield ("lint", "blocklists", kind), wrong
+
+
+def policies(settings: Settings) -> Iterator[Remark]:
+    """Categories and next hops that exist, and the keys that an action needs."""
+    if not settings.policy:
+        return
+    from smtpguard.classify.categories import CATEGORIES, GROUPS
+
+    known = {*CATEGORIES, *(f"{group}.*" for group in GROUPS), "*"}
+    for index, rule in enumerate(settings.policy):
+        path = ("policy", index)
+        for category in rule.category:
+            if category not in known:
+                near = get_close_matches(category, known, n=1)
+                hint = f"; did you mean '{near[0]}'?" if near else ": `smtpguard rules list` has all"
+                yield (*path, "category"), f"'{category}' is no category{hint}"
+        for name in rule.from_hop:
+            if name not in settings.next_hop:
+                yield (*path, "from_hop"), f"'{name}' is not one of the next hops: {', '.join(settings.next_hop)}"
+        if rule.action == "reroute":
+            if not rule.to:
+                yield (*path, "to"), "is missing: name the next hop that is tried instead"
+            elif rule.to not in settings.next_hop:
+                yield (*path, "to"), f"'{rule.to}' is not one of the next hops: {', '.join(settings.next_hop)}"
+        if rule.action == "throttle" and rule.initial > rule.max:
+            yield (*path, "initial"), "is longer than max"
+        if rule.action == "defer" and rule.probe > rule.hold:
+            yield (*path, "probe"), "is longer than hold: there would be no attempt"
+
+
 MISTAKES: Final[tuple[Check, ...]] = (
     *(no_door, same_address, open_to_the_world, proxy_without_trust, certificates, authorities, users, spool),
-    *(next_hops, logins, routes, http, own_rules),
+    *(next_hops, logins, routes, http, own_rules, lint_rules, blocklists, policies),
 )
 
 
@@ -222,6 +285,15 @@ def unused(settings: Settings) -> Iterator[Remark]:
             yield ("route", index), "has no condition and takes all mail: the routes below it have no effect"
 
 
+def unheeded(settings: Settings) -> Iterator[Remark]:
+    """Keys of a policy that its action does not look at."""
+    for index, rule in enumerate(settings.policy):
+        for action, names in ACTION_KEYS.items():
+            for name in names if action != rule.action else ():
+                if name in rule.model_fields_set:
+                    yield ("policy", index, name), f"has no effect with action = {rule.action}"
+
+
 def exposed_logins(settings: Settings) -> Iterator[Remark]:
     for path, hop in _hops(settings):
         if hop.username and hop.tls == "none":
@@ -241,4 +313,4 @@ def unverifiable_addresses(settings: Settings) -> Iterator[Remark]:
             yield (*path, "host"), "few certificates name an IP address: set tls_name, or write the host's name"
 
 
-WARNINGS: Final[tuple[Check, ...]] = (unused, exposed_logins, patience, unverifiable_addresses)
+WARNINGS: Final[tuple[Check, ...]] = (unused, unheeded, exposed_logins, patience, unverifiable_addresses)

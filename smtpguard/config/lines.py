@@ -14,7 +14,7 @@ from bisect import bisect_right
 from collections import Counter
 from typing import Final
 
-from smtpguard.config.settings import KeyPath
+from smtpguard.config.section import KeyPath
 
 # ws = *wschar; newline; comment = "#" *non-eol
 _SPACE: Final = re.compile(r"[ \t]*")

@@ -17,7 +17,8 @@ from pydantic import BeforeValidator
 from pydantic.fields import FieldInfo
 
 from smtpguard.config.problems import ENVIRONMENT, PREFIX, Origin, Problem, is_secret
-from smtpguard.config.settings import KeyPath, field_at
+from smtpguard.config.section import KeyPath
+from smtpguard.config.settings import field_at
 
 # Begins as a JSON list or table of ours does; "[::1]:25" does not.
 _JSON = re.compile(r"\s*(?:\{|\[\s*[\"{\]])")

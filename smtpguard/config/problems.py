@@ -15,7 +15,8 @@ from typing import Any, Final
 
 from pydantic_core import ErrorDetails
 
-from smtpguard.config.settings import KeyPath, Settings, field_at, keys, table_at, table_of
+from smtpguard.config.section import KeyPath, keys, table_of
+from smtpguard.config.settings import Settings, field_at, table_at
 from smtpguard.config.values import shown
 from smtpguard.mail.reply import clean
 
@@ -136,7 +137,7 @@ def wording(error: ErrorDetails, path: KeyPath, value: object) -> str:
         return error["msg"]
     filled = words.format(
         key=path[-1],
-        choices=", ".join(re.findall("'([^']*)'", context.get("expected", ""))),
+        choices=context.get("expected", "").replace("'", "").replace(" or ", ", "),
         ge=_bound(context.get("ge")),
         le=_bound(context.get("le")),
     )

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from smtpguard.config.settings import KeyPath, Settings
+from smtpguard.config.section import KeyPath
+from smtpguard.config.settings import Settings
 
 _KEY: Final[KeyPath] = ("classify", "rules")
 

@@ -11,7 +11,10 @@ import sys
 from collections.abc import Iterator
 from typing import Final, get_origin
 
-from smtpguard.config.settings import RESTART_KEYS, Section, Settings, extra, keys, table_of
+from pydantic.fields import FieldInfo
+
+from smtpguard.config.section import Section, extra, keys, table_of
+from smtpguard.config.settings import RESTART_KEYS, Settings
 
 _HEAD: Final = """\
 # smtpguard.toml: every key with its default.
@@ -28,30 +31,50 @@ _EXAMPLES: Final = {
     "next_hop.default.host": ["smtp.example.net"],
     "route.recipient_domain": ["*.example.org"],
     "route.next_hop": "other",
+    "policy.category": ["recipient.unknown", "recipient.disabled", "recipient.domain"],
+    "policy.class": 5,
+    "policy.action": "suppress",
+    "lint.rules": '# SPF = "observe"',
+    "lint.except.rules": ["DMA"],
+    "lint.except.sender_domain": ["lists.example.com"],
 }
 _COLUMN: Final = 40  # where docs begin
 
 
 def sample() -> str:
-    """The sample file. All of it is active but [[route]], which needs a second next hop."""
-    parts = [_HEAD]
-    for name, field in keys(Settings).items():
-        table = table_of(field.annotation)
-        assert table is not None, name
-        many = {tuple: f"[[{name}]]", dict: f"[{name}.default]"}
+    """The sample file. All of it is active but arrays of tables such as [[route]], which need something to name."""
+    return "\n".join([_HEAD, *_tables(Settings, "")])
+
+
+def _tables(table: type[Section], above: str) -> Iterator[str]:
+    """The tables within a table that have a header of their own, and theirs in turn."""
+    for name, field in keys(table).items():
+        inner = table_of(field.annotation)
+        if get_origin(field.annotation) is dict and inner is None:  # a table of free keys
+            yield f"# {field.description}\n[{above}{name}]\n{_EXAMPLES[above + name]}\n"
+        if inner is None or _is_inline(field):
+            continue
         origin = get_origin(field.annotation)
-        path = f"{name}.default" if origin is dict else name
-        header = many.get(origin, f"[{name}]") if origin else f"[{name}]"
-        lines = [header, *_lines(table, path)]
+        path = above + (f"{name}.default" if origin is dict else name)
+        lines = [f"[[{path}]]" if origin is tuple else f"[{path}]", *_lines(inner, path)]
         if origin is tuple:
             lines = ["# " + line for line in lines]
-        parts.append("\n".join([f"# {field.description}", *lines]) + "\n")
-    return "\n".join(parts)
+        yield "\n".join([f"# {field.description}", *lines]) + "\n"
+        yield from _tables(inner, f"{path}.")
+
+
+def _is_table(field: FieldInfo) -> bool:
+    return table_of(field.annotation) is not None or get_origin(field.annotation) is dict
+
+
+def _is_inline(field: FieldInfo) -> bool:
+    return bool(extra(field).get("inline"))
 
 
 def _lines(table: type[Section], path: str) -> Iterator[str]:
-    all_restart = all(f"{path}.{name}" in RESTART_KEYS for name in keys(table))
-    for name, field in keys(table).items():
+    plain = {name: field for name, field in keys(table).items() if _is_inline(field) or not _is_table(field)}
+    all_restart = all(f"{path}.{name}" in RESTART_KEYS for name in plain)
+    for name, field in plain.items():
         full = f"{path}.{name}"
         inner = table_of(field.annotation)
         value = _written(inner) if inner else _literal(_EXAMPLES.get(full, extra(field)["shown"]))

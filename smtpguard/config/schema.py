@@ -13,7 +13,8 @@ from typing import Annotated, Any, Final, get_origin
 from pydantic import BeforeValidator, TypeAdapter
 
 from smtpguard.config import values
-from smtpguard.config.settings import RESTART_KEYS, Section, Settings, extra, keys, table_of
+from smtpguard.config.section import Section, extra, keys, table_of
+from smtpguard.config.settings import RESTART_KEYS, Settings
 from smtpguard.config.show import reader_of
 
 Schema = dict[str, Any]
@@ -34,6 +35,15 @@ _WRITTEN: Final[Mapping[Callable[..., object], Schema]] = {
     values.listen_addresses: _TEXTS,
     values.http_address: _TEXT,
     values.networks: _TEXTS,
+    values.public_addresses: _TEXTS,
+    values.name_servers: _TEXTS,
+    values.names: _TEXTS,
+    values.categories: _TEXTS,
+    values.permanences: _TEXTS,
+    values.verbs: _TEXTS,
+    values.address_patterns: _TEXTS,
+    values.store_url: _TEXT,
+    values.web_address: _TEXT,
     values.hosts: _TEXTS,
     values.domains: _TEXTS,
     values.keywords: _TEXTS,
@@ -60,7 +70,7 @@ def _of_table(table: type[Section], above: str) -> Schema:
 
 
 def _of_key(table: type[Section], name: str, above: str) -> Schema:
-    field = table.model_fields[name]
+    field = keys(table)[name]
     doc: Schema = {"description": field.description or name}
     inner = table_of(field.annotation)
     if inner is not None:

@@ -1,72 +1,51 @@
 """The settings: every key with its type, default and doc, in the order of the sample file.
 
-This is the one source. The sample file, the list of keys that need a restart and the suggestions for a mistyped
-key are made from it. Names are the names of the TOML file. Durations are seconds, sizes octets, lists tuples.
-A default stands here as it would be written in the file; "" means none or off.
+This is the one source, with `lint_settings.py` and `policy_settings.py`. The sample file, the list of keys that need a
+restart and the suggestions for a mistyped key are made from it. Names are the names of the TOML file.
 Sections of capabilities that do not exist yet are not here, and so are not accepted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Annotated, Any, Final, Literal, get_args, get_origin
+from collections.abc import Iterator
+from typing import Annotated, Any, Final, Literal, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import BeforeValidator, Field, SecretStr
 from pydantic.fields import FieldInfo
 
 from smtpguard.config import values
-from smtpguard.config.values import ListenAddress, Network
-
-KeyPath = tuple[str | int, ...]  # ("next_hop", "default", "tls"), ("route", 0, "next_hop")
-
-Count = Annotated[int, Field(ge=1, le=1_000_000)]
-Port = Annotated[int, Field(ge=1, le=65_535)]
-Duration = Annotated[float, BeforeValidator(values.duration)]
-Pause = Annotated[Duration, Field(ge=0.001)]  # a duration that 0 would make senseless
-Size = Annotated[int, Field(ge=1), BeforeValidator(values.size)]
-Mode = Annotated[int, BeforeValidator(values.mode)]
-Listen = Annotated[tuple[ListenAddress, ...], BeforeValidator(values.listen_addresses)]
-Networks = Annotated[tuple[Network, ...], BeforeValidator(values.networks)]
-Hosts = Annotated[tuple[str, ...], BeforeValidator(values.hosts)]
-Domains = Annotated[tuple[str, ...], BeforeValidator(values.domains)]
-Keywords = Annotated[tuple[str, ...], BeforeValidator(values.keywords)]
-HostName = Annotated[str, BeforeValidator(values.host_name)]
-Line = Annotated[str, BeforeValidator(values.line)]
-File = Annotated[str, BeforeValidator(values.file)]
-Files = Annotated[tuple[str, ...], BeforeValidator(values.files)]
-Tls = Literal["none", "opportunistic", "required", "implicit"]
-
-
-def key(
-    default: object, doc: str, *, given: Callable[[dict[str, Any]], object] | None = None, restart: bool = False
-) -> Any:
-    """A key: its default as written in TOML, and its doc (one line).
-
-    `given` computes the default from the keys above it; `default` is then only what the sample shows.
-    `restart`: a change counts from the next start only.
-    """
-    notes: dict[str, Any] = {"shown": default, "restart": restart}
-    if given is not None:
-        return Field(default_factory=given, description=doc, json_schema_extra=notes)
-    return Field(default=default, description=doc, json_schema_extra=notes)
-
-
-def section(make: Callable[[], object], doc: str, *, restart: bool = False) -> Any:
-    """A table of keys with its doc. `restart`: as in `key`, for all of them."""
-    return Field(default_factory=make, description=doc, json_schema_extra={"restart": restart})
-
-
-def internal() -> Any:
-    """Not a key of the file: filled in by `load`."""
-    return Field(default=None, exclude=True, repr=False)
-
-
-class Section(BaseModel):
-    """A table of the file: frozen, no unknown keys, no conversion but the written ones, no values in errors."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, validate_default=True, hide_input_in_errors=True
-    )
+from smtpguard.config.lint_settings import LintSettings, SenderSettings
+from smtpguard.config.policy_settings import PolicySettings, StoreSettings, SuppressionSettings
+from smtpguard.config.section import (
+    Count,
+    Domains,
+    Duration,
+    File,
+    Files,
+    HostName,
+    Hosts,
+    Ips,
+    KeyPath,
+    Keywords,
+    Line,
+    Listen,
+    Mode,
+    Networks,
+    Pause,
+    Port,
+    Section,
+    Size,
+    Tls,
+    extra,
+    field_in,
+    internal,
+    key,
+    keys,
+    section,
+    table_of,
+    tables,
+)
+from smtpguard.config.values import ListenAddress
 
 
 class ListenSettings(Section):
@@ -129,13 +108,14 @@ class NextHopSettings(Section):
     username: Line = key("", "log in as")
     password_file: File = key("", "or systemd credential next_hop.NAME.password, or the environment")
     bind: Annotated[str, BeforeValidator(values.source_address)] = key("", "source address")
+    egress_ips: Ips = key([], "our public addresses as receivers see them; [] = unknown (a provider sends for us)")
     connections: Count = key(50, "at once, over all hosts")
     messages_per_connection: Count = key(100, "then a new one is opened")
     idle: Duration = key("30s", "how long an unused connection is kept")
     queue_wait: Duration = key("5s", "how long mail waits for a free connection; then 451")
     discard_keywords: Keywords = key([], "do not use what it offers: CHUNKING, PIPELINING, ...")
     timeout: TimeoutSettings = section(
-        TimeoutSettings, "to connect; for an answer; without progress in the message; for its answer"
+        TimeoutSettings, "to connect; for an answer; without progress in the message; for its answer", inline=True
     )
     password: SecretStr | None = internal()
 
@@ -166,6 +146,7 @@ class PrivacySettings(Section):
     """[privacy]"""
 
     addresses: Literal["full", "mask", "hash", "domain"] = key("mask", "full | mask | hash | domain: in logs and pages")
+    retention: Annotated[Duration, Field(ge=3600.0)] = key("30d", "how long the history is kept")
 
 
 class HttpSettings(Section):
@@ -186,11 +167,6 @@ class LogSettings(Section):
     deliveries: Literal["all", "problems"] = key("all", "all | problems: a line for each accepted recipient, or none")
 
 
-def _tables(value: object) -> object:
-    """TOML gives arrays of tables as lists; strict tuples take no list."""
-    return tuple(value) if isinstance(value, list) else value
-
-
 class Settings(Section):
     """All settings. `next_hop` by name; `load` makes sure that "default" is among them."""
 
@@ -199,12 +175,19 @@ class Settings(Section):
     )
     relay: RelaySettings = section(RelaySettings, "What happens to a message.")
     next_hop: dict[str, NextHopSettings] = section(dict, "Where mail goes; [next_hop.default] is needed.")
-    route: Annotated[tuple[RouteSettings, ...], BeforeValidator(_tables)] = section(
+    route: Annotated[tuple[RouteSettings, ...], BeforeValidator(tables)] = section(
         tuple, "Other next hops for some mail: the first match wins; without one, next_hop.default."
     )
+    sender: SenderSettings = section(SenderSettings, "Whose mail this is.")
+    lint: LintSettings = section(LintSettings, "What would be refused, said before it is sent.")
     classify: ClassifySettings = section(ClassifySettings, "How a refusal is understood.")
+    policy: Annotated[tuple[PolicySettings, ...], BeforeValidator(tables)] = section(
+        tuple, "What is done about a refusal: the first match wins; without one, it passes."
+    )
+    suppression: SuppressionSettings = section(SuppressionSettings, "Addresses that are refused here: action suppress.")
     reply: ReplySettings = section(ReplySettings, "How a refusal reads.")
     privacy: PrivacySettings = section(PrivacySettings, "What is shown of addresses.")
+    store: StoreSettings = section(StoreSettings, "What is remembered.")
     http: HttpSettings = section(HttpSettings, "For machines and monitors, not for mail.")
     log: LogSettings = section(LogSettings, "One line an event, on standard output.")
 
@@ -212,31 +195,12 @@ class Settings(Section):
 # --- questions about the settings themselves -------------------------------------------------------------------
 
 
-def keys(model: type[Section]) -> dict[str, FieldInfo]:
-    """The keys that a table of the file may have."""
-    return {name: field for name, field in model.model_fields.items() if not field.exclude}
-
-
-def extra(field: FieldInfo) -> dict[str, Any]:
-    """What `key` and `section` noted of a field."""
-    return field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-
-
-def table_of(annotation: object) -> type[Section] | None:
-    """The table behind a field: itself, or the one of its dict or list."""
-    if isinstance(annotation, type) and issubclass(annotation, Section):
-        return annotation
-    if get_origin(annotation) in (dict, tuple):
-        return next((found for found in map(table_of, get_args(annotation)) if found), None)
-    return None
-
-
 def table_at(path: KeyPath) -> type[Section] | None:
     """The table at a path; None where there is none. Names of next hops and positions of routes are free."""
     table: type[Section] | None = Settings
     steps = iter(path)
     for step in steps:
-        field = table.model_fields.get(str(step)) if table else None
+        field = field_in(table, str(step)) if table else None
         if field is None:
             return None
         table = table_of(field.annotation)
@@ -248,7 +212,7 @@ def table_at(path: KeyPath) -> type[Section] | None:
 def field_at(path: KeyPath) -> FieldInfo | None:
     """The field at a path, the internal ones too; None where there is none."""
     table = table_at(path[:-1]) if path else None
-    return table.model_fields.get(str(path[-1])) if table else None
+    return field_in(table, str(path[-1])) if table else None
 
 
 def _restart_keys(table: type[Section] = Settings, above: str = "", inherited: bool = False) -> Iterator[str]:

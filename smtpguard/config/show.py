@@ -16,7 +16,8 @@ from pydantic.fields import FieldInfo
 
 from smtpguard.config import values
 from smtpguard.config.problems import Origin, dotted
-from smtpguard.config.settings import KeyPath, Section, Settings, table_of
+from smtpguard.config.section import KeyPath, Section, table_of
+from smtpguard.config.settings import Settings
 
 SET: Final = "(set)"
 """Stands for a secret."""
@@ -45,7 +46,7 @@ def _table(table: Section, above: KeyPath, origin: Origin) -> Iterator[Shown]:
     fields = type(table).model_fields
     for name in sorted(fields, key=lambda name: table_of(fields[name].annotation) is not None):  # TOML: keys first
         field = fields[name]
-        path: KeyPath = (*above, name)
+        path: KeyPath = (*above, field.alias or name)
         value = getattr(table, name)
         if field.exclude:
             if value is not None:
@@ -54,7 +55,10 @@ def _table(table: Section, above: KeyPath, origin: Origin) -> Iterator[Shown]:
             yield from _table(value, path, origin)
         elif isinstance(value, dict):
             for key, inner in value.items():
-                yield from _table(inner, (*path, key), origin)
+                if isinstance(inner, Section):
+                    yield from _table(inner, (*path, key), origin)
+                else:
+                    yield Shown((*path, key), inner, _origin((*path, key), origin), is_default=False)
         elif isinstance(value, tuple) and value and isinstance(value[0], Section):
             for index, inner in enumerate(value):
                 yield from _table(inner, (*path, index), origin)
@@ -89,7 +93,9 @@ def _duration(value: Any) -> str:
     milliseconds = round(value * 1000)
     if 0 < milliseconds <= 600_000 and milliseconds % 1000 == 0:  # "300s" is how the sample writes it
         return f"{milliseconds // 1000}s"
-    unit, size = next((unit, size) for unit, size in _DURATIONS if milliseconds % size == 0)
+    days, *others = _DURATIONS
+    units = _DURATIONS if milliseconds >= 2 * days[1] else others  # "24h" is one day as it is written
+    unit, size = next((unit, size) for unit, size in units if milliseconds % size == 0)
     return f"{milliseconds // size}{unit}" if milliseconds else "0s"
 
 
@@ -111,6 +117,7 @@ _WRITTEN: Final[Mapping[Callable[..., object], Callable[[Any], object]]] = {
     values.listen_addresses: _one_or_many,
     values.http_address: lambda value: str(value or ""),
     values.networks: lambda value: [str(net) for net in value],
+    values.public_addresses: lambda value: [str(address) for address in value],
 }
 
 

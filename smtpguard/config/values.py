@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final, NamedTuple, TypeVar
 
-from smtpguard.mail.reply import clean
+from smtpguard.mail.reply import Verb, clean
 
 Network = IPv4Network | IPv6Network
 T = TypeVar("T")
@@ -242,6 +242,114 @@ def domains(value: object) -> tuple[str, ...]:
         return text.lower()
 
     return _each(value, domain)
+
+
+_NAME: Final = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?", re.ASCII)
+
+
+def names(value: object) -> tuple[str, ...]:
+    """Words of letters, digits, dots and hyphens: rules, selectors, zones of blocklists."""
+
+    def name(text: str) -> str:
+        if not _NAME.fullmatch(text):
+            raise ValueError(f"{shown(text)} is not a name of letters, digits, dots and hyphens")
+        return text
+
+    return _each(value, name)
+
+
+def public_addresses(value: object) -> tuple[IPv4Address | IPv6Address, ...]:
+    """IP addresses as receivers see them. Private ones are let through: a lab has no others."""
+
+    def address(text: str) -> IPv4Address | IPv6Address:
+        try:
+            return ip_address(text)
+        except ValueError:
+            raise ValueError(f"{shown(text)} is not an IP address") from None
+
+    return _each(value, address)
+
+
+def name_servers(value: object) -> tuple[str, ...]:
+    """Name servers: `127.0.0.1`, `127.0.0.1:5353`, `[::1]:5353`."""
+
+    def server(text: str) -> str:
+        if not is_ip(text):
+            found = _LISTEN.fullmatch(text)
+            if not found or not is_ip(found["v6"] or found["host"] or "") or not 0 < int(found["port"]) < 65_536:
+                raise ValueError(f"{shown(text)} is not the address of a name server such as 127.0.0.1:5353")
+        return text
+
+    return _each(value, server)
+
+
+_CATEGORY: Final = re.compile(r"[a-z_]+(\.([a-z_]+|\*))?|\*", re.ASCII)
+_ADDRESS: Final = re.compile(r"[^\s@]+@[^\s@]+")
+
+
+def categories(value: object) -> tuple[str, ...]:
+    """Categories of refusals: `auth.spf`, `auth.*`, `*`."""
+
+    def category(text: str) -> str:
+        if not _CATEGORY.fullmatch(text):
+            raise ValueError(f"{shown(text)} is not a category such as auth.spf or reputation.*")
+        return text
+
+    return _each(value, category)
+
+
+_PERMANENCES: Final = ("permanent", "until_fixed", "transient", "message", "unknown")
+
+
+def permanences(value: object) -> tuple[str, ...]:
+    """How long a cause lasts (classify/categories.toml)."""
+
+    def permanence(text: str) -> str:
+        if text not in _PERMANENCES:
+            raise ValueError(f"{shown(text)} is not one of {', '.join(_PERMANENCES)}")
+        return text
+
+    return _each(value, permanence)
+
+
+def verbs(value: object) -> tuple[Verb, ...]:
+    """SMTP verbs, as the log names them."""
+
+    def verb(text: str) -> Verb:
+        try:
+            return Verb(text.upper())
+        except ValueError:
+            raise ValueError(f"{shown(text)} is not one of {', '.join(Verb)}") from None
+
+    return _each(value, verb)
+
+
+def address_patterns(value: object) -> tuple[str, ...]:
+    """Addresses in lower case; `*` stands for any text, as in `postmaster@*`."""
+
+    def pattern(text: str) -> str:
+        if not _ADDRESS.fullmatch(text):
+            raise ValueError(f"{shown(text)} is not an address such as postmaster@example.org or abuse@*")
+        return text.lower()
+
+    return _each(value, pattern)
+
+
+_STORE: Final = re.compile(r"sqlite:///.+|postgres(ql)?://\S+")
+
+
+def store_url(value: object) -> str:
+    """Where the history is kept: `sqlite:////path`, `postgresql://...`, or "" for memory. It may hold a password."""
+    if value == "" or (isinstance(value, str) and _STORE.fullmatch(value)):
+        return str(value)
+    raise ValueError('is not "", "sqlite:////path/of/file" or "postgresql://host/database"')
+
+
+def web_address(value: object) -> str:
+    """An http or https address, or "" for none. It may hold a secret, so it is not repeated."""
+    if value == "" or (isinstance(value, str) and re.fullmatch(r"https?://[^\s/]+\S*", value, re.ASCII)):
+        return str(value)
+    raise ValueError("is not an address that begins with https://")
 
 
 def keywords(value: object) -> tuple[str, ...]:

@@ -20,13 +20,21 @@ LONGEST_PAUSE_S: Final = 5.0
 
 
 class Breaker:
-    """Times are seconds of one clock that does not go back (loop time)."""
+    """Times are seconds of one clock that does not go back (loop time). The numbers of the table are its defaults."""
 
-    __slots__ = ("_failures", "_pause_s", "_probe_until", "_until")
+    __slots__ = ("_failures", "_first_pause_s", "_longest_pause_s", "_pause_s", "_probe_until", "_threshold", "_until")
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        *,
+        threshold: int = THRESHOLD,
+        first_pause_s: float = FIRST_PAUSE_S,
+        longest_pause_s: float = LONGEST_PAUSE_S,
+    ) -> None:
+        self._threshold = threshold
+        self._first_pause_s = self._pause_s = first_pause_s
+        self._longest_pause_s = longest_pause_s
         self._failures = 0
-        self._pause_s = FIRST_PAUSE_S
         self._until: float | None = None  # None: closed
         self._probe_until = 0.0
 
@@ -45,23 +53,23 @@ class Breaker:
             return True
         if self.is_barred(now):
             return False
-        self._probe_until = now + LONGEST_PAUSE_S
+        self._probe_until = now + self._longest_pause_s
         return True
 
     def answered(self) -> None:
         """It gave a usable reply."""
         self._failures = 0
-        self._pause_s = FIRST_PAUSE_S
+        self._pause_s = self._first_pause_s
         self._until = None
 
     def failed(self, now: float) -> None:
         """It gave none."""
         if self._until is None:
             self._failures += 1
-            if self._failures >= THRESHOLD:
+            if self._failures >= self._threshold:
                 self._open(now)
         elif now >= self._until:  # else a straggler from before it opened
-            self._pause_s = min(self._pause_s * 2, LONGEST_PAUSE_S)
+            self._pause_s = min(self._pause_s * 2, self._longest_pause_s)
             self._open(now)
 
     def _open(self, now: float) -> None:

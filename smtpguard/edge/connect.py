@@ -18,7 +18,7 @@ import ssl
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any, Final, Protocol, TypeGuard, cast
 
 import aiosmtplib
 from aiosmtplib.protocol import SMTPProtocol
@@ -40,6 +40,33 @@ class Connected:
     transport: asyncio.Transport
     keywords: dict[str, str]
     hop: Hop
+
+
+def _trust(_: ssl.SSLObject) -> str:
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What is asked of one host's TLS, whatever the next hop's settings ask: by MTA-STS or DANE (`mx.py`).
+
+    `check` judges the certificate after the handshake: "", or what is wrong with it. `told` hears how TLS went: None is
+    well. Where it is not required, what fails by it is tried once more as the settings have it.
+    """
+
+    context: ssl.SSLContext
+    told: Callable[[HopFailure | None], object]
+    check: Callable[[ssl.SSLObject], str] = _trust
+    is_required: bool = True
+    server_name: str = ""
+    """The name to ask for (SNI); "": the host's."""
+
+
+class Look(Protocol):
+    """Where addresses come from."""
+
+    async def addresses(self, host: str, port: int) -> list[Address]:
+        """In the order in which they are tried; OSError where there are none."""
 
 
 class Names:
@@ -162,28 +189,51 @@ async def connect(
     deadline: float,
     *,
     next_hop: str = "",
-    names: Names | None = None,
+    names: Look | None = None,
     context: ssl.SSLContext | None = None,
+    demand: Demand | None = None,
 ) -> Connected | Answer:
     """Open a session with `host`, by `deadline` (loop time); else its refusal, or how it failed, at which verb.
 
     `hostname` is who we say we are. `context` is `tls_context(settings)`, made once by the caller: None is no TLS.
+    `demand` stands in for it, and for `settings.tls`, where the host has one of its own.
     """
     hop = Hop(next_hop, host, settings.port)
     names = names or Names()
-    got = await _Attempt(hop, settings, hostname, deadline).run(names, context)
-    if settings.tls == "opportunistic" and isinstance(got, HopFailure) and got.kind is FailureKind.TLS:
-        # RFC 7435 3: no worse than without. The old connection is past use: one more, in clear.
-        in_clear = await _Attempt(hop, settings, hostname, deadline).run(names, None)
-        return got if isinstance(in_clear, HopFailure) else in_clear
+    got: Connected | Answer | None = None
+    if demand is not None:
+        got = await _Attempt(hop, settings, hostname, deadline, demand).run(names, demand.context)
+        if isinstance(got, Connected) and got.hop.tls_version:
+            demand.told(None)
+        elif isinstance(got, Connected):
+            demand.told(_NOT_OFFERED)
+        elif _lacks_tls(got):
+            demand.told(got)
+            got = got if demand.is_required else None
+    if got is None:
+        got = await _Attempt(hop, settings, hostname, deadline, None).run(names, context)
+        if settings.tls == "opportunistic" and _lacks_tls(got):
+            # RFC 7435 3: no worse than without. The old connection is past use: one more, in clear.
+            in_clear = await _Attempt(hop, settings, hostname, deadline, None).run(names, None)
+            got = got if isinstance(in_clear, HopFailure) else in_clear
     return got
+
+
+_NOT_OFFERED: Final = HopFailure(FailureKind.TLS, Verb.STARTTLS, "STARTTLS is not offered")
+
+
+def _lacks_tls(got: Connected | Answer) -> TypeGuard[HopFailure]:
+    return isinstance(got, HopFailure) and got.kind is FailureKind.TLS
 
 
 class _Attempt:
     """One try at one host. `_verb` is the step under way: what fails, fails there."""
 
-    def __init__(self, hop: Hop, settings: NextHopSettings, hostname: str, deadline: float) -> None:
+    def __init__(
+        self, hop: Hop, settings: NextHopSettings, hostname: str, deadline: float, demand: Demand | None
+    ) -> None:
         self._hop = hop
+        self._demand = demand
         self._settings = settings
         self._hostname = hostname
         self._deadline = deadline
@@ -193,7 +243,7 @@ class _Attempt:
         self._handshake = False
         self._gate = Gate()
 
-    async def run(self, names: Names, context: ssl.SSLContext | None) -> Connected | Answer:
+    async def run(self, names: Look, context: ssl.SSLContext | None) -> Connected | Answer:
         """The only place where exceptions of the system and of aiosmtplib are seen."""
         done: Connected | Answer | None = None
         try:
@@ -238,9 +288,12 @@ class _Attempt:
     def _within(self, limit_s: float) -> float:
         return max(0.001, min(limit_s, self._deadline - self._loop.time()))
 
-    async def _open(self, names: Names, context: ssl.SSLContext | None) -> Connected | Answer:
+    async def _open(self, names: Look, context: ssl.SSLContext | None) -> Connected | Answer:
         settings, gate, timeout = self._settings, self._gate, self._settings.timeout
         server_name = (settings.tls_name or self._hop.host).strip("[]").rstrip(".")
+        demand, is_required = self._demand, settings.tls != "opportunistic"
+        if demand is not None:
+            is_required, server_name = demand.is_required, demand.server_name or server_name
         until = self._loop.time() + self._within(timeout.connect)
         sock = await self._dial(names, until)
         self._dialled = True
@@ -282,17 +335,19 @@ class _Attempt:
                         server_hostname=server_name, tls_context=context, timeout=self._within(timeout.command)
                     )
                 except aiosmtplib.SMTPResponseException:
-                    if settings.tls != "opportunistic" or not client.is_connected:
+                    if is_required or not client.is_connected:
                         raise
                 else:
                     keywords = await self._greet(client)
-            elif settings.tls != "opportunistic":
+            elif is_required:
                 self._verb = Verb.STARTTLS
-                return self._failure(FailureKind.TLS, "STARTTLS is not offered")
+                return _NOT_OFFERED
         transport = gate.wire
         if transport is None:
             return self._failure(FailureKind.DISCONNECT, "closed")
         tls = transport.get_extra_info("ssl_object")
+        if demand is not None and tls is not None and (wrong := demand.check(tls)):
+            return HopFailure(FailureKind.TLS, Verb.STARTTLS, wrong)
         if settings.username:
             self._verb = Verb.AUTH
             if tls is None and not _is_loopback(transport.get_extra_info("peername")):
@@ -332,7 +387,7 @@ class _Attempt:
             offered.pop(keyword.upper(), None)
         return offered
 
-    async def _dial(self, names: Names, until: float) -> socket.socket:
+    async def _dial(self, names: Look, until: float) -> socket.socket:
         """A connected socket, from the first address that answers; each gets its share of the time left."""
         async with asyncio.timeout_at(until):
             found = await names.addresses(self._hop.host, self._hop.port)

@@ -7,7 +7,7 @@ from typing import Final
 
 from smtpguard.edge.doorkeeper import Doorkeeper
 from smtpguard.edge.spool import NoRoom, SpooledBody
-from smtpguard.flow import ServesAs, Transaction
+from smtpguard.flow import Transaction
 from smtpguard.mail.framing import DataScanner, FramingFault
 from smtpguard.mail.message import header_field, queue_id_of, received_field
 from smtpguard.mail.session import Envelope, Session
@@ -24,10 +24,11 @@ _FAULTS: Final[Mapping[FramingFault, Own]] = {
 class Receipt:
     """One message being received. `take` is fed from the wire; then `relay` or, on failure, just `close`."""
 
-    def __init__(self, keeper: Doorkeeper, who: Session, envelope: Envelope) -> None:
+    def __init__(self, keeper: Doorkeeper, who: Session, envelope: Envelope, *, is_trusted: bool) -> None:
         self._keeper = keeper
         self._who = who
         self._envelope = envelope
+        self._is_trusted = is_trusted  # the queue id that it writes into the message is the MTA's
         self._scanner = DataScanner(normalize=keeper.normalize)
         self._body = SpooledBody(keeper.memory, keeper.spool_dir)
         self._refusal: Own | None = None
@@ -57,17 +58,17 @@ class Receipt:
             return Own.TOO_LARGE
         return Own.HOPS if self._scanner.received > MAX_RECEIVED else None
 
-    async def relay(self, transaction: Transaction, serve: ServesAs) -> None:
+    def relay(self, transaction: Transaction) -> None:
         """After the dot: hand the message to the next hop, or refuse it for its octets."""
         if self._refusal is not None:
-            transaction.refuse_message(self._refusal, serve, size=self._scanner.size)
+            transaction.refuse_message(self._refusal, size=self._scanner.size)
             return
         self._body.complete(self._scanner.size)
         head = self._body.head
         message_id = header_field(head, b"message-id")
-        if not self._envelope.queue_id and self._keeper.is_trusted(self._who.peer_ip):
+        if not self._envelope.queue_id and self._is_trusted:
             self._envelope.queue_id = queue_id_of(head)
-        await transaction.body(self._body, self._trace_field(transaction.id), message_id, serve)
+        transaction.body(self._body, self._trace_field(transaction.id), message_id)
 
     def _trace_field(self, id: str) -> bytes:
         relay = self._keeper.relay

@@ -44,6 +44,8 @@ class Doorkeeper:
     users: Users | None = None
     per_client: Counter[str] = field(default_factory=Counter)
     _peers: dict[tuple[str, str], bool] = field(default_factory=dict)
+    _hello: dict[tuple[bool, bool], tuple[bytes, frozenset[str]]] = field(default_factory=dict)
+    _hello_as_of: tuple[Relay, int] | None = None
 
     def is_allowed(self, address: str) -> bool:
         """Whether this peer may send without a login; "" is a Unix socket, guarded by its file mode."""
@@ -60,6 +62,20 @@ class Doorkeeper:
                 self._peers.clear()
             known = self._peers[address, which] = _within(address, getattr(self.listen, which))
         return known
+
+    def hello(self, *, trusted: bool, in_tls: bool) -> tuple[bytes, frozenset[str]]:
+        """The answer to EHLO, and the keywords in it; made anew when a next hop's offers or the settings changed."""
+        news = (self.relay, sum([hop.news for hop in self.relay.hops.values()]))
+        if news != self._hello_as_of:
+            self._hello_as_of = news
+            self._hello.clear()
+        found = self._hello.get((trusted, in_tls))
+        if found is None:
+            offered = self.keywords(trusted=trusted, in_tls=in_tls)
+            lines = [self.relay.hostname, *(f"{keyword} {value}".rstrip() for keyword, value in offered.items())]
+            reply = "".join(f"250-{line}\r\n" for line in lines[:-1]) + f"250 {lines[-1]}\r\n"
+            found = self._hello[trusted, in_tls] = reply.encode(), frozenset(offered)
+        return found
 
     def keywords(self, *, trusted: bool, in_tls: bool) -> dict[str, str]:
         """What EHLO offers now, keyword and parameter. Of the next hops' keywords, those that none is known to lack."""

@@ -1,7 +1,9 @@
 """A session's beginning and frame: who comes in, what is offered, EHLO, STARTTLS, AUTH, XFORWARD, PROXY, goodbye.
 
-Lines become commands here and each is answered in order; what carries mail (MAIL, RCPT, DATA) is `smtpd.Door`'s.
-Nothing of an exception's text ever reaches a client; a fault of ours is 451 and the end of the session.
+Lines become commands here and each is answered in order; what carries mail (MAIL, RCPT, DATA) is `smtpd.Door`'s. The
+next line is read when all answers to the last have been given (`_owed`), whoever gives them. Only what waits for the
+client itself (PROXY, STARTTLS, AUTH) is a task, one at a time. Nothing of an exception's text ever reaches a client; a
+fault of ours is 451 and the end of the session.
 """
 
 from __future__ import annotations
@@ -9,18 +11,18 @@ from __future__ import annotations
 import asyncio
 import re
 from base64 import b64encode
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, ClassVar, Final
 
 from aiosmtpd.proxy_protocol import V2_CMD, get_proxy
 from aiosmtpd.smtp import TLSSetupException
 
 from smtpguard.edge import auth
+from smtpguard.edge.auth import Users
 from smtpguard.edge.doorkeeper import Doorkeeper
 from smtpguard.edge.lines import LineFault, Wire
 from smtpguard.flow import Transaction
 from smtpguard.mail.address import parse_xforward
-from smtpguard.mail.reply import Reply
 from smtpguard.mail.session import DoorName, Envelope, Session
 
 MAX_BAD_COMMANDS: Final = 20  # contract 1.3
@@ -46,13 +48,29 @@ _LINE_FAULTS: Final[Mapping[LineFault, bytes]] = {
     LineFault.BARE_LF: b"500 5.5.2 a line ends with CR LF, not with LF alone\r\n",
 }
 
-Command = Callable[[Any, bytes], Awaitable[None]]
+Command = Callable[[Any, bytes], None]
 
 
 class Entrance(Wire):
     """One session, but for its mail. `keeper` is what all sessions share; `commands` are the verbs by door."""
 
     commands: ClassVar[Mapping[DoorName, Mapping[bytes, Command]]]
+
+    _transaction: Transaction | None = None
+    _envelope = Envelope(b"")
+    _task: asyncio.Task[None] | None = None
+    _owed = 0  # answers to the command at hand that are not given yet
+    _in_turn = False
+    _after_dot = False
+    _is_over = False
+    _failed_logins = 0
+    _bad_commands = 0
+    _refused_mail: bytes | None = None
+    _offered: frozenset[str] = frozenset()
+    _counted_in: str | None = None
+    _is_allowed = False
+    _is_trusted = False
+    _result = "accepted"
 
     def __init__(
         self, door: DoorName, keeper: Doorkeeper, new_id: Callable[[], str], left: Callable[[Any], None]
@@ -62,71 +80,93 @@ class Entrance(Wire):
         self._left = left
         self._commands = self.commands[door]
         self._who = Session(new_id(), door)
-        self._failed_logins = 0
-        self._bad_commands = 0
-        self._owed = 0
-        self._transaction: Transaction | None = None
-        self._envelope = Envelope(b"")
-        self._refused_mail: bytes | None = None
-        self._offered: frozenset[str] = frozenset()
-        self._counted_in: str | None = None
-        self._result = "accepted"
-        self._after_dot = False
 
     # -- the session ---------------------------------------------------------------------------------------------
 
-    async def run(self) -> None:
-        """From connect to close; the only place where a session ends."""
-        gauge = self._keeper.metrics.sessions_in_progress.labels(self._who.door)
-        gauge.inc()
-        try:
-            if await self._welcome():
-                await self._dialogue()
-        except asyncio.CancelledError:
-            if not self._after_dot and not self.closing:
-                self._result = "dropped"
-        except TLSSetupException:
-            self._result = "tls_failed"
-        except (ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            self._result = "dropped"
-        except Exception as error:
-            self._result = "failed"
-            fields = {"smtpguard.session": self._who.id}
-            self._keeper.log.event("session-failed", "a fault of ours", level="error", fields=fields, error=error)
-            for _ in range(self._owed):
-                self.send(_INTERNAL)
-        finally:
-            gauge.dec()
-            is_midway = self._transaction is not None
-            self._drop_transaction(client_gone=self.lost or self.eof)
-            try:
-                if is_midway:
-                    await self.part()
-            finally:
-                self.close()
-                if self._counted_in is not None:
-                    self._keeper.leave(self._counted_in)
-                self._keeper.metrics.sessions.labels(self._who.door, self._result).inc()
-                self._left(self)
-
-    async def _welcome(self) -> bool:
+    def begin(self) -> None:
         """Peer, PROXY, access and limits, then the greeting."""
         assert self.transport is not None
+        self._keeper.metrics.sessions_in_progress.labels(self._who.door).inc()
         peer = self.transport.get_extra_info("peername")
         if isinstance(peer, tuple):
             self._who.peer_ip, self._who.peer_port = str(peer[0]), int(peer[1])
-        if self._keeper.listen.proxy_protocol and not await self._proxy():
-            return False
+        if self._keeper.listen.proxy_protocol:
+            self._wait_for(self._begin_behind_proxy())
+        else:
+            self._welcome()
+
+    async def _begin_behind_proxy(self) -> None:
+        if await self._proxy():
+            self._welcome()
+        else:
+            self.close()
+
+    def _welcome(self) -> None:
         address = self._who.peer_ip
-        if not self._keeper.is_allowed(address) and self._keeper.users is None:
+        self._is_allowed, self._is_trusted = self._keeper.is_allowed(address), self._keeper.is_trusted(address)
+        if not self._is_allowed and self._keeper.users is None:
             self._refuse_session("stranger", b"554 5.7.1 access denied: this address is not in listen.allow\r\n")
-            return False
-        if not self._keeper.enter(address):
+            self._end()
+        elif not self._keeper.enter(address):
             self._refuse_session("limited", b"421 4.7.0 too many sessions from your address\r\n")
-            return False
-        self._counted_in = address
-        self.send(self._keeper.greeting(self._who.door))
-        return True
+            self._end()
+        else:
+            self._counted_in = address
+            self.send(self._keeper.greeting(self._who.door))
+
+    def _wait_for(self, doing: Coroutine[Any, Any, None]) -> None:
+        """What has to wait for the client itself; lines are not read meanwhile."""
+        self._task = self.loop.create_task(self._done(doing))
+
+    async def _done(self, doing: Coroutine[Any, Any, None]) -> None:
+        try:
+            await doing
+        except asyncio.CancelledError:
+            return  # the session is over
+        except TLSSetupException:
+            self._end()
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            self._end("dropped")
+        except Exception as error:
+            self.broke(error)
+        else:
+            self._task = None
+            self.proceed()
+
+    def _end(self, result: str = "") -> None:
+        """The only place where a session ends, whatever ended it."""
+        if self._is_over:
+            return
+        self._is_over = True
+        self._result = result or self._result
+        if self._task is not None:
+            self._task.cancel()
+        self._sink = None
+        is_midway = self._transaction is not None
+        self._drop_transaction(client_gone=self.lost or self.eof)
+        self._keeper.metrics.sessions_in_progress.labels(self._who.door).dec()
+        if is_midway:
+            self.part()
+        else:
+            self.parted()
+
+    def parted(self) -> None:
+        """Nothing more to say or to hear."""
+        self.close()
+        if self._counted_in is not None:
+            self._keeper.leave(self._counted_in)
+        self._keeper.metrics.sessions.labels(self._who.door, self._result).inc()
+        self._left(self)
+
+    def broke(self, error: Exception) -> None:
+        """A fault of ours: 451 to what is not answered yet, and the end."""
+        if self._is_over:
+            return
+        fields = {"smtpguard.session": self._who.id}
+        self._keeper.log.event("session-failed", "a fault of ours", level="error", fields=fields, error=error)
+        for _ in range(self._owed):
+            self.send(_INTERNAL)
+        self._end("failed")
 
     async def _proxy(self) -> bool:
         """The PROXY header of a load balancer (HAProxy, versions 1 and 2), from trusted peers only."""
@@ -161,28 +201,40 @@ class Entrance(Wire):
             },
         )
 
-    async def _dialogue(self) -> None:
-        while not self.closing and not self.lost:  # whoever is gone would send again what it sees no answer to
-            line = self.next_line()
-            if line is None:
-                if not await self.more():
-                    return
-                continue
-            await self.drained()
-            self._owed = 1
-            if isinstance(line, LineFault):
-                self._bad(_LINE_FAULTS[line])
-            elif CONTROL.search(line):
-                self._bad(b"500 5.5.2 control character in a command\r\n")
-            else:
-                await self._command(line)
+    # -- commands and answers --------------------------------------------------------------------------------------
 
-    async def _command(self, line: bytes) -> None:
+    def proceed(self) -> None:
+        """Command after command, until one has to be waited for or no whole line is here."""
+        if self._in_turn or self._is_over:
+            return
+        self._in_turn = True
+        try:
+            while not (self._owed or self.closing or self.lost or self._full or self._sink or self._task):
+                line = self.next_line() if self._buffer else None
+                if line is None:
+                    if self.eof:
+                        self.closing = True
+                    break
+                self._owed = 1
+                if isinstance(line, LineFault):
+                    self._bad(_LINE_FAULTS[line])
+                elif CONTROL.search(line):
+                    self._bad(b"500 5.5.2 control character in a command\r\n")
+                else:
+                    self._command(line)
+            if (self.closing or self.lost) and not self._owed:  # whoever is gone sees no answer, and would send again
+                self._end()
+        except Exception as error:
+            self.broke(error)
+        finally:
+            self._in_turn = False
+
+    def _command(self, line: bytes) -> None:
         verb, _, argument = line.partition(b" ")
         verb = verb.upper()
         command = self._commands.get(verb)
         if command is not None:
-            await command(self, argument.strip(b" "))
+            command(self, argument.strip(b" "))
         elif verb in _FIXED:
             self.answer(_FIXED[verb])
         elif verb in _HANG_UP:
@@ -192,17 +244,15 @@ class Entrance(Wire):
         else:
             self._bad(b"500 5.5.1 command not recognized\r\n")
 
-    # -- answers -------------------------------------------------------------------------------------------------
-
     def answer(self, line: bytes) -> None:
         """Answer the command at hand."""
         self._owed -= 1
         self.send(line)
 
-    def serve(self, reply: Reply) -> None:
-        """Answer with a reply of the transaction's."""
-        self._owed -= 1
-        self.send(reply.wire(utf8=self._envelope.smtputf8))
+    @property
+    def owes(self) -> bool:
+        """The next hop, or the check of a password, is waited for."""
+        return self._owed > 0 and self._waiter is None
 
     def _bad(self, line: bytes) -> None:
         self._bad_commands += 1
@@ -215,46 +265,40 @@ class Entrance(Wire):
 
     # -- EHLO and what needs no transaction ------------------------------------------------------------------------
 
-    async def _hello(self, argument: bytes, *, extended: bool) -> None:
+    def _hello(self, argument: bytes, *, extended: bool) -> None:
         if not _HELO.fullmatch(argument):
             self._bad(b"501 5.5.4 syntax: EHLO, HELO or LHLO with a host name\r\n")
             return
         self._drop_transaction()
         self._who.helo = argument.decode()
         self._who.esmtp = extended
-        hostname = self._keeper.relay.hostname
         if not extended:
             self._offered = frozenset()
-            self.answer(f"250 {hostname}\r\n".encode())
+            self.answer(f"250 {self._keeper.relay.hostname}\r\n".encode())
             return
-        offered = self._keeper.keywords(
-            trusted=self._keeper.is_trusted(self._who.peer_ip), in_tls=bool(self._who.tls_version)
-        )
-        self._offered = frozenset(offered)
-        lines = [hostname, *(f"{keyword} {value}".rstrip() for keyword, value in offered.items())]
-        reply = "".join(f"250-{line}\r\n" for line in lines[:-1]) + f"250 {lines[-1]}\r\n"
-        self.answer(reply.encode())
+        reply, self._offered = self._keeper.hello(trusted=self._is_trusted, in_tls=bool(self._who.tls_version))
+        self.answer(reply)
 
-    async def smtp_HELO(self, argument: bytes) -> None:
+    def smtp_HELO(self, argument: bytes) -> None:
         """RFC 5321 4.1.1.1."""
-        await self._hello(argument, extended=False)
+        self._hello(argument, extended=False)
 
-    async def smtp_EHLO(self, argument: bytes) -> None:
+    def smtp_EHLO(self, argument: bytes) -> None:
         """RFC 5321 4.1.1.1; LHLO of RFC 2033 4.1."""
-        await self._hello(argument, extended=True)
+        self._hello(argument, extended=True)
 
-    async def smtp_RSET(self, _argument: bytes) -> None:
+    def smtp_RSET(self, _argument: bytes) -> None:
         """RFC 5321 4.1.1.5."""
         self._drop_transaction()
         self.answer(b"250 2.0.0 Ok\r\n")
 
-    async def smtp_QUIT(self, _argument: bytes) -> None:
+    def smtp_QUIT(self, _argument: bytes) -> None:
         """RFC 5321 4.1.1.10."""
         self._drop_transaction()
         self.answer(b"221 2.0.0 Bye\r\n")
         self.close()
 
-    async def smtp_STARTTLS(self, argument: bytes) -> None:
+    def smtp_STARTTLS(self, argument: bytes) -> None:
         """RFC 3207; the handshake is aiosmtpd's."""
         if argument:
             self._bad(b"501 5.5.4 STARTTLS takes no argument\r\n")
@@ -262,32 +306,34 @@ class Entrance(Wire):
             self._bad(_BAD_SEQUENCE)
         else:
             self._drop_transaction()
-            self._flush()
             self._owed = 0
-            self._who.tls_version = await self.start_tls()
-            self._who.helo = ""  # RFC 3207 4.2: begin anew
+            self._wait_for(self._secure())
 
-    async def smtp_AUTH(self, argument: bytes) -> None:
+    async def _secure(self) -> None:
+        self._result = "tls_failed"  # until it is not
+        self._who.tls_version = await self.start_tls()
+        self._result = "accepted"
+        self._who.helo = ""  # RFC 3207 4.2: begin anew
+
+    def smtp_AUTH(self, argument: bytes) -> None:
         """RFC 4954; the dialogue and the check are `auth`'s, the check off the loop."""
         users = self._keeper.users
         if users is None:
             self._bad(b"503 5.5.1 AUTH is not offered\r\n")
-            return
-        if not self._who.tls_version:
+        elif not self._who.tls_version:
             self.answer(b"538 5.7.11 AUTH only under TLS\r\n")
-            return
-        if not self._who.esmtp or not self._who.helo or self._who.login or self._transaction is not None:
+        elif not self._who.esmtp or not self._who.helo or self._who.login or self._transaction is not None:
             self._bad(_BAD_SEQUENCE)
-            return
+        else:
+            self._wait_for(self._log_in(users, argument))
+
+    async def _log_in(self, users: Users, argument: bytes) -> None:
         try:
             name, password = await auth.dialogue(argument, self._challenge)
         except auth.AuthRefused as refused:
             self._bad(refused.line)
             return
-        self.waits_for_hop = True
-        fits = await users.check(name, password, self._who.peer_ip)
-        self.waits_for_hop = False
-        if fits:
+        if await users.check(name, password, self._who.peer_ip):
             self._who.login = name
             self.answer(b"235 2.7.0 Authentication successful\r\n")
             return
@@ -295,6 +341,7 @@ class Entrance(Wire):
         if self._failed_logins < auth.TRIES:
             self.answer(b"535 5.7.8 Authentication credentials invalid\r\n")
             return
+        self._owed = 0
         self._refuse_session("limited", b"421 4.7.0 too many failed logins\r\n")
         self.close()
 
@@ -306,9 +353,9 @@ class Entrance(Wire):
                 raise ConnectionResetError("the client went during AUTH")
         return line if isinstance(line, bytes) else None
 
-    async def smtp_XFORWARD(self, argument: bytes) -> None:
+    def smtp_XFORWARD(self, argument: bytes) -> None:
         """Postfix XFORWARD_README: whom the MTA got the mail from, and its queue id."""
-        if not self._keeper.is_trusted(self._who.peer_ip):
+        if not self._is_trusted:
             self._bad(b"550 5.7.1 XFORWARD is for listen.trusted\r\n")
             return
         if self._transaction is not None:
@@ -336,32 +383,28 @@ class Entrance(Wire):
         """Before the dot the session ends at once; after it the next hop's answer is waited for and recorded."""
         if self._after_dot and self._transaction is not None:
             self._transaction.client_gone()
-        elif self._handler_coroutine is not None and not self.closing:
-            self._handler_coroutine.cancel()
+        else:
+            self._end("dropped" if self._result == "accepted" and not self.closing else "")
 
     def expired(self) -> None:
         """Contract 1.3: idle 421."""
-        self._result = "timeout"
-        self._say_goodbye(b"421 4.4.2 idle for too long\r\n")
+        self._say_goodbye("timeout", b"421 4.4.2 idle for too long\r\n")
 
     def stop(self) -> bool:
         """We are going down: at once before the dot; after it True, and the session ends with its answer."""
-        self.closing = True
         if self._after_dot:
+            self.closing = True
             return True
-        self._result = "stopped"
-        self._say_goodbye(_STOPPING)
+        self._say_goodbye("stopped", _STOPPING)
         return False
 
     def cut_off(self) -> None:
         """The drain is over: end in the middle of an answer."""
-        self._result = "stopped"
         self.cut()
-        if self._handler_coroutine is not None:
-            self._handler_coroutine.cancel()
+        self._end("stopped")
 
-    def _say_goodbye(self, line: bytes) -> None:
-        self.closing = True
-        self.send(line)
-        if self._handler_coroutine is not None:
-            self._handler_coroutine.cancel()  # whose end closes the connection
+    def _say_goodbye(self, result: str, line: bytes) -> None:
+        if not self._is_over:
+            self.closing = True
+            self.send(line)
+            self._end(result)

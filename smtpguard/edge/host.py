@@ -25,12 +25,17 @@ class Ids:
     def __init__(self, now: Callable[[], float], start: int) -> None:
         self._now = now
         self._count = start
+        self._second = -1
+        self._time = ""
 
     def __call__(self) -> str:
         self._count = count = (self._count + 1) & 0x1FFFFFF
         pairs, second = self._PAIRS, int(self._now())
-        time = self._DIGITS[second >> 30 & 31] + "".join(pairs[second >> shift & 1023] for shift in (20, 10, 0))
-        return time + pairs[count >> 15] + pairs[count >> 5 & 1023] + self._DIGITS[count & 31]
+        if second != self._second:
+            self._second = second
+            time = (pairs[second >> shift & 1023] for shift in (20, 10, 0))
+            self._time = self._DIGITS[second >> 30 & 31] + "".join(time)
+        return self._time + pairs[count >> 15] + pairs[count >> 5 & 1023] + self._DIGITS[count & 31]
 
 
 class Dates:

@@ -1,9 +1,9 @@
 """The wire half of a session: octets in, lines and data out, replies back (performance: "How the hot path is built").
 
 A subclass of aiosmtpd's `SMTP` that takes over the transport: its own buffer instead of a StreamReader, one timer,
-replies gathered into one write, bounded lines, backpressure both ways. What stays aiosmtpd's is what runs seldom:
-STARTTLS, and PROXY, which reads this buffer through `readexactly` and `readuntil`. What a line means is the business
-of `entrance.Entrance` and `smtpd.Door`.
+bounded lines, backpressure both ways, and no task: what can be done with octets is done in the call that brings them.
+What stays aiosmtpd's is what runs seldom: STARTTLS, and PROXY, which reads this buffer through `readexactly` and
+`readuntil`. What a line means is the business of `entrance.Entrance` and `smtpd.Door`.
 """
 
 from __future__ import annotations
@@ -12,18 +12,14 @@ import asyncio
 import ssl
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from contextlib import suppress
 from enum import Enum, auto
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from aiosmtpd.smtp import SMTP, TLSSetupException
 
 MAX_LINE: Final = 4096  # contract 1.3, CRLF included
 READ_AHEAD: Final = 128 * 1024
 """Octets of unread commands after which the transport is paused."""
-
-MAX_GATHERED: Final = 64
-"""Replies that are gathered for one write; more would escape the backpressure of a client that does not read."""
 
 LINGER_S: Final = 5.0
 """How long a closed connection may hold what the peer does not read."""
@@ -44,42 +40,46 @@ class LineFault(Enum):
 
 
 class Wire(SMTP, ABC):
-    """One client connection. Subclasses give `run` (the session, as a task), `expired` and `gone`.
+    """One client connection. Subclasses say what octets mean; each of their methods is called by what comes in.
 
     aiosmtpd's own `__init__` looks at every method by introspection, 218 us a connection, for hooks that are not used
     here; it is replaced by the attributes that the inherited methods need.
     """
 
+    transport: asyncio.Transport | None = None
+    _tls_protocol: Any = None
+    _original_transport: asyncio.Transport | None = None
+    _timer: asyncio.TimerHandle | None = None
+    _buffer = b""
+    _start = 0
+    _skipping = False
+    _waiter: asyncio.Future[None] | None = None
+    _sink: Callable[[bytes], bytes | None] | None = None
+    _reading_paused = False
+    _full = False  # the client does not read its answers: commands wait, and the idle timer ends that
+    _parting = False
+    eof = False
+    lost = False
+    closing = False
+
     def __init__(self, loop: asyncio.AbstractEventLoop, *, idle_s: float, tls_context: ssl.SSLContext | None) -> None:
         self.loop = loop
-        self.transport: asyncio.Transport | None = None
         self.tls_context = tls_context
-        self._tls_protocol = None
-        self._original_transport = None
-        self._handler_coroutine: asyncio.Task[None] | None = None
         self._idle_s = idle_s
-        self._timer: asyncio.TimerHandle | None = None
-        self._seen = 0.0
-        self._buffer = bytearray()
-        self._start = 0
-        self._skipping = False
-        self._waiter: asyncio.Future[None] | None = None
-        self._sink: Callable[[bytes], bytes | None] | None = None
-        self._out: list[bytes] = []
-        self._flush_due = False
-        self._reading_paused = False
-        self._unread: asyncio.Future[None] | None = None
-        self.eof = False
-        self.lost = False
-        self.closing = False
-        self.waits_for_hop = False
-        """The client waits for us, not we for it: the idle timer does not count."""
 
     # -- for subclasses ------------------------------------------------------------------------------------------
 
     @abstractmethod
-    async def run(self) -> None:
-        """The session, from greeting to goodbye."""
+    def begin(self) -> None:
+        """The client is there."""
+
+    @abstractmethod
+    def proceed(self) -> None:
+        """Lines may be here, there is room for answers, or no more octets will come: go on, if it is time to."""
+
+    @abstractmethod
+    def received(self) -> None:
+        """The sink given to `receive` has all it wants."""
 
     @abstractmethod
     def expired(self) -> None:
@@ -87,7 +87,20 @@ class Wire(SMTP, ABC):
 
     @abstractmethod
     def gone(self) -> None:
-        """The connection is lost."""
+        """The connection is lost, or ends in the middle of data."""
+
+    @abstractmethod
+    def parted(self) -> None:
+        """What `part` began is over."""
+
+    @abstractmethod
+    def broke(self, error: Exception) -> None:
+        """One of these raised: a fault of ours."""
+
+    @property
+    @abstractmethod
+    def owes(self) -> bool:
+        """The client waits for us, not we for it: the idle timer does not count."""
 
     # -- asyncio.Protocol ----------------------------------------------------------------------------------------
 
@@ -96,68 +109,88 @@ class Wire(SMTP, ABC):
         self._seen = self.loop.time()
         if self._tls_protocol is not None:
             # RFC 3207 4.2: what came in clear behind STARTTLS is forgotten.
-            self._buffer.clear()
+            self._buffer = b""
             self._start = 0
             return
         self._timer = self.loop.call_later(self._idle_s, self._check_idle)
-        self._handler_coroutine = self.loop.create_task(self.run())
+        try:
+            self.begin()
+        except Exception as error:
+            self.broke(error)
 
     def data_received(self, data: bytes) -> None:
         self._seen = self.loop.time()
-        if self._sink is not None:
-            rest = self._sink(data)
-            if rest is None:
-                return
-            self._sink = None
-            data = rest
-        self._buffer += data
-        if len(self._buffer) > READ_AHEAD and self.transport is not None:
-            self.transport.pause_reading()
-            self._reading_paused = True
-        self._wake()
+        try:
+            if self._sink is not None:
+                self._drink(data)
+            else:
+                self._buffer = self._buffer + data if self._buffer else data
+                if len(self._buffer) > READ_AHEAD and self.transport is not None:
+                    self.transport.pause_reading()
+                    self._reading_paused = True
+            if self._waiter is None:
+                self.proceed()
+            else:
+                self._wake()
+        except Exception as error:
+            self.broke(error)
 
     def eof_received(self) -> bool:
         """A half-closed client still gets its answers; one under TLS cannot be half-closed."""
         self.eof = True
-        self._wake()
+        if self._parting:
+            self._part_now()
+        elif self._sink is not None:
+            self.gone()
+        elif self._waiter is None:
+            self.proceed()
+        else:
+            self._wake()
         return self._tls_protocol is None
 
     def connection_lost(self, _error: Exception | None) -> None:
         self.lost = True
-        self.resume_writing()
+        self._full = False
         if self._timer is not None:
             self._timer.cancel()
         if self._original_transport is not None:
             self._original_transport.close()
         # Each of these holds us too; without the cycle a session's memory is free at once.
-        self.transport = self._original_transport = self._tls_protocol = None
+        self.transport = self._original_transport = self._tls_protocol = self._sink = None
         self._wake()
-        self.gone()
+        if self._parting:
+            self._part_now()
+        else:
+            self.gone()
 
     # -- in ------------------------------------------------------------------------------------------------------
 
     def next_line(self) -> bytes | LineFault | None:
         """The next whole command line without CRLF; None if it is not all here yet."""
-        end = self._buffer.find(b"\n", self._start)
+        buffer, start = self._buffer, self._start
+        end = buffer.find(b"\n", start)
         if end < 0:
-            if len(self._buffer) - self._start > MAX_LINE:
+            if len(buffer) - start > MAX_LINE:
                 self._skipping = True
-                self._buffer.clear()
-            elif self._start:
-                del self._buffer[: self._start]
+                self._buffer = b""
+            elif start:
+                self._buffer = buffer[start:]
             self._start = 0
+            if self._reading_paused:
+                self._read_on()
             return None
-        line = bytes(self._buffer[self._start : end + 1])
-        self._start = end + 1
-        if self._start == len(self._buffer):
-            self._buffer.clear()
+        if end + 1 == len(buffer):
+            self._buffer = b""
             self._start = 0
-        if self._skipping or len(line) > MAX_LINE:
+            if self._reading_paused:
+                self._read_on()
+        else:
+            self._start = end + 1
+        if self._skipping or end - start >= MAX_LINE:
             self._skipping = False
             return LineFault.TOO_LONG
-        if not line.endswith(b"\r\n"):
-            return LineFault.BARE_LF
-        return line[:-2]
+        line = buffer[start:end]
+        return line[:-1] if line[-1:] == b"\r" else LineFault.BARE_LF
 
     def peek(self, prefix: bytes) -> bool:
         """Whether a whole line that begins with `prefix` (upper case, as it will be) is at hand."""
@@ -169,12 +202,11 @@ class Wire(SMTP, ABC):
         )
 
     async def more(self) -> bool:
-        """Wait until octets came (or, with a sink, until it is satisfied); False when none will come any more."""
+        """Wait until octets came; False when none will come any more."""
         if self.eof or self.lost or self.closing:
             return False
-        if self._reading_paused and self.transport is not None:
-            self._reading_paused = False
-            self.transport.resume_reading()
+        if self._reading_paused:
+            self._read_on()
         self._waiter = self.loop.create_future()
         try:
             await self._waiter
@@ -182,28 +214,31 @@ class Wire(SMTP, ABC):
             self._waiter = None
         return True
 
-    async def receive(self, sink: Callable[[bytes], bytes | None]) -> bool:
-        """Give all octets to `sink` until it returns what is left over; False if the client went before."""
-        ahead = bytes(self._buffer[self._start :])
-        self._buffer.clear()
+    def receive(self, sink: Callable[[bytes], bytes | None]) -> None:
+        """Give all octets to `sink` until it returns what is left over: then `received`."""
+        ahead = self._buffer[self._start :]
+        self._buffer = b""
         self._start = 0
-        if ahead:
-            rest = sink(ahead)
-            if rest is not None:
-                self._buffer += rest
-                return True
         self._sink = sink
-        try:
-            while self._is_sinking():
-                if not await self.more():
-                    return False
-        finally:
-            self._sink = None
-        return True
+        if self._reading_paused:
+            self._read_on()
+        if ahead:
+            self._drink(ahead)
+        if self.eof and self._sink is not None:
+            self.gone()
 
-    def _is_sinking(self) -> bool:
-        """`data_received` takes the sink away when it has all it wants."""
-        return self._sink is not None
+    def _drink(self, data: bytes) -> None:
+        assert self._sink is not None
+        rest = self._sink(data)
+        if rest is not None:
+            self._sink = None
+            self._buffer = rest
+            self.received()
+
+    def _read_on(self) -> None:
+        self._reading_paused = False
+        if self.transport is not None:
+            self.transport.resume_reading()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -212,18 +247,9 @@ class Wire(SMTP, ABC):
     # -- out -----------------------------------------------------------------------------------------------------
 
     def send(self, data: bytes) -> None:
-        """Octets for the client; what is sent in one turn of the loop leaves in one write."""
-        self._out.append(data)
-        if not self._flush_due:
-            self._flush_due = True
-            self.loop.call_soon(self._flush)
-
-    def _flush(self) -> None:
-        self._flush_due = False
-        if self._out:
-            if self.transport is not None:
-                self.transport.write(b"".join(self._out) if len(self._out) > 1 else self._out[0])
-            self._out.clear()
+        """Octets for the client; uvloop's transport gathers what is sent in one turn of the loop into one write."""
+        if self.transport is not None:
+            self.transport.write(data)
 
     async def start_tls(self) -> str:
         """RFC 3207, by aiosmtpd; the TLS version. After TLSSetupException the connection is gone."""
@@ -243,61 +269,52 @@ class Wire(SMTP, ABC):
 
     async def push(self, status: str | bytes) -> None:
         """aiosmtpd's way to answer, for its inherited STARTTLS."""
-        self._out.append((status.encode() if isinstance(status, str) else status) + b"\r\n")
-        self._flush()
+        self.send((status.encode() if isinstance(status, str) else status) + b"\r\n")
 
     def pause_writing(self) -> None:
         """The client does not read its answers: commands wait."""
-        self._unread = self._unread or self.loop.create_future()
+        self._full = True
 
     def resume_writing(self) -> None:
-        """It reads again, or is gone."""
-        if self._unread is not None:
-            if not self._unread.done():
-                self._unread.set_result(None)
-            self._unread = None
-
-    async def drained(self) -> None:
-        """Wait while the client does not read its answers; the idle timer ends that."""
-        if len(self._out) >= MAX_GATHERED:
-            self._flush()
-        if self._unread is not None:
-            await self._unread
+        """It reads again."""
+        self._full = False
+        self.loop.call_soon(self.proceed)  # asyncio's transport would not bear a close in the middle of its write
 
     def close(self) -> None:
         """Send what is due, then close; a client that does not read is cut off after LINGER_S."""
         self.closing = True
-        self._flush()
         if self.transport is not None and not self.transport.is_closing():
             self.transport.close()
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer = self.loop.call_later(LINGER_S, self.cut)
+            self._instead_of_idle(LINGER_S, self.cut)
         self._wake()
 
-    async def part(self) -> None:
+    def part(self) -> None:
         """After our last words: say no more, and throw away what comes until the client closes too, PART_S at most.
 
-        A close with input unread is a reset, which may overtake those words: a client in the middle of its message
-        would not know whether that was taken.
+        Then `parted`. A close with input unread is a reset, which may overtake those words: a client in the middle of
+        its message would not know whether that was taken.
         """
         transport = self.transport
-        if transport is None or self.eof or self._tls_protocol is not None or not transport.can_write_eof():
+        is_pointless = transport is None or self.eof or self._tls_protocol is not None or transport.is_closing()
+        if transport is None or is_pointless or not transport.can_write_eof():
+            self.parted()
             return
-        self.closing = True
-        self._flush()
+        self.closing = self._parting = True
         transport.write_eof()
         self._sink = _throw_away
         if self._reading_paused:
-            self._reading_paused = False
-            transport.resume_reading()
-        self._waiter = self.loop.create_future()
-        try:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(PART_S):
-                    await self._waiter
-        finally:
-            self._waiter = None
+            self._read_on()
+        self._instead_of_idle(PART_S, self._part_now)
+
+    def _part_now(self) -> None:
+        self._parting = False
+        self._sink = None
+        self.parted()
+
+    def _instead_of_idle(self, seconds: float, act: Callable[[], None]) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self.loop.call_later(seconds, act)
 
     def cut(self) -> None:
         """Reset the connection at once."""
@@ -309,7 +326,7 @@ class Wire(SMTP, ABC):
     def _check_idle(self) -> None:
         """One timer a session, armed anew only when it fires."""
         now = self.loop.time()
-        if self.waits_for_hop:
+        if self.owes:
             self._seen = now
         left = self._seen + self._idle_s - now
         if left > 0:
@@ -340,6 +357,6 @@ class Wire(SMTP, ABC):
         return self._cut_off(end - self._start + len(separator))
 
     def _cut_off(self, n: int) -> bytes:
-        taken = bytes(self._buffer[self._start : self._start + n])
+        taken = self._buffer[self._start : self._start + n]
         self._start += n
         return taken

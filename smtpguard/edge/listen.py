@@ -165,6 +165,7 @@ class Acceptor:
 
     async def _accept(self, listener: socket.socket, make: Callable[[Callable[[Door], None]], Door]) -> None:
         loop = asyncio.get_running_loop()
+        is_tcp = listener.family != socket.AF_UNIX  # asked once: it takes a microsecond
         while True:
             await self._room.wait()
             try:
@@ -181,16 +182,16 @@ class Acceptor:
             except asyncio.CancelledError:
                 connection.close()
                 raise
-            await self._begin(make(self._left), connection)
+            await self._begin(make(self._left), connection, is_tcp=is_tcp)
             del connection  # the transport's now; a session that ended must not be held from here
 
-    async def _begin(self, door: Door, connection: socket.socket) -> None:
+    async def _begin(self, door: Door, connection: socket.socket, *, is_tcp: bool) -> None:
         self.sessions.add(door)
         self._empty.clear()
         if len(self.sessions) >= self._limit:
             self._room.clear()
         try:
-            if connection.family != socket.AF_UNIX:
+            if is_tcp:
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await asyncio.get_running_loop().connect_accepted_socket(lambda: door, connection)
         except OSError:

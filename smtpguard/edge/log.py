@@ -16,7 +16,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from functools import lru_cache, partial
 from typing import IO, Any, Final, Literal, Protocol
 
@@ -97,15 +97,27 @@ def json_line(at: float, level: str, action: str, message: str, fields: Mapping[
     return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
 
 
-def record_line(at: float, event: Event) -> bytes:
-    """An event of `record.events` as JSON. Its texts are printable, as `record.py` promises: no second look."""
-    head = {
-        "@timestamp": timestamp(at),
-        "log.level": event.level,
-        "message": event.message,
-        "event.action": event.action,
-    }
-    return orjson.dumps({**head, **event.fields}, option=orjson.OPT_APPEND_NEWLINE)
+def record_lines(at: float, told: Iterable[Event]) -> list[bytes]:
+    """Events of `record.events` as JSON. Their texts are printable, as `record.py` promises: no second look.
+
+    What lines share is rendered once, and spliced.
+    """
+    time = timestamp(at)
+    lines: list[bytes] = []
+    shared: Mapping[str, object] | None = None
+    front = b""
+    for event in told:
+        if event.shared is not shared:
+            shared = event.shared
+            head = {
+                "@timestamp": time,
+                "log.level": event.level,
+                "message": event.message,
+                "event.action": event.action,
+            }
+            front = orjson.dumps({**head, **shared})[:-1]
+        lines.append(b"%b,%b\n" % (front, orjson.dumps(event.own)[1:]) if event.own else front + b"}\n")
+    return lines
 
 
 # What a person reading along has no use for, or reads in the message already
@@ -198,14 +210,15 @@ class Log:
         """Log a finished transaction: its lines by `record.events`."""
         try:
             at = self._clock()
-            for event in events(record, self._masker, deliveries=self._deliveries):
-                if LEVELS[event.level] < self._threshold:
-                    continue
-                if self._render is json_line:
-                    self._sink.put(record_line(at, event))
-                else:
-                    action, level, message, fields = event
-                    self._sink.put(self._render(at, level, action, message, fields))
+            told = events(record, self._masker, deliveries=self._deliveries)
+            if self._threshold > LEVELS["info"]:
+                told = [event for event in told if LEVELS[event.level] >= self._threshold]
+            if self._render is json_line:
+                lines = record_lines(at, told)
+            else:
+                lines = [self._render(at, event.level, event.action, event.message, event.fields) for event in told]
+            if lines:
+                self._sink.put(b"".join(lines), len(lines))
         except Exception as error:
             self._on_drop(1)
             self.event("record-failed", "a transaction could not be logged", level="error", error=error)

@@ -13,27 +13,30 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
-from typing import Final, Generic, TypeVar, get_args
+from typing import Final, TypeVar, get_args
 
 import prometheus_client
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.exposition import choose_encoder
 
 from smtpguard import __version__
 from smtpguard.classify import CATEGORIES, PROVIDERS, provider_of
+from smtpguard.edge import tally
+from smtpguard.edge.tally import Family, Spread, Tally
 from smtpguard.mail.reply import EnhancedCode, Reply
 from smtpguard.mail.session import DoorName
-from smtpguard.record import Outcome, Record, Refusal, Source
+from smtpguard.record import Accepted, Outcome, Record, Refusal, Source
 
 MAX_SERIES: Final = 1500
 MAX_REPLIES: Final = 100  # pairs of code and enhanced code
-MAX_NEXT_HOPS: Final = 32  # names; a next hop has up to 15 series
+MAX_NEXT_HOPS: Final = 12  # names; a next hop has up to 15 series
 
 DOORS: Final[tuple[str, ...]] = get_args(DoorName)
 OUTCOMES: Final[tuple[str, ...]] = get_args(Outcome)
 SOURCES: Final[tuple[str, ...]] = get_args(Source)
-STAGES: Final = ("receive", "next_hop")
-SINKS: Final = ("log", "metrics")
+STAGES: Final = ("receive", "lint", "next_hop")
+SINKS: Final = ("log", "metrics", "history", "alerts")
+ACTIONS: Final = ("defer", "reroute", "throttle", "suppress")
 CONNECTION_RESULTS: Final = ("opened", "reused", "failed", "refused")
 GOT: Final = {2: "accepted", 4: "deferred", 5: "rejected"}  # what a recipient got, by the reply's first digit
 
@@ -47,7 +50,8 @@ OCTETS: Final = (4_096, 16_384, 65_536, 262_144, 1_048_576, 4_194_304, 16_777_21
 REGISTERED: Final = {0: 0, 1: 10, 2: 4, 3: 6, 4: 7, 5: 6, 6: 10, 7: 30}
 
 _PROVIDERS: Final = frozenset(PROVIDERS)
-_Metric = TypeVar("_Metric", Counter, Gauge)
+_UNREGISTERED: Final = EnhancedCode(0, 0, 0)  # stands for them all
+_Series = TypeVar("_Series", Tally, Spread)
 
 
 def is_registered(code: EnhancedCode) -> bool:
@@ -55,22 +59,21 @@ def is_registered(code: EnhancedCode) -> bool:
     return code.detail <= REGISTERED.get(code.subject, -1)
 
 
-class ByNextHop(Generic[_Metric]):
+class ByNextHop:
     """A metric whose first label is the name of a next hop; names beyond MAX_NEXT_HOPS share `other`."""
 
-    def __init__(self, metric: _Metric, names: set[str]) -> None:
-        self._metric: _Metric = metric
+    def __init__(self, family: Family[Tally], names: set[str]) -> None:
+        self._family = family
         self._names = names
 
-    def labels(self, next_hop: str, *others: str) -> _Metric:
-        """The child of one next hop, as prometheus_client's `labels`; keep it where it is used often."""
+    def labels(self, next_hop: str, *others: str) -> Tally:
+        """The series of one next hop; keep it where it is used often."""
         if next_hop not in self._names:
             if len(self._names) >= MAX_NEXT_HOPS:
                 next_hop = "other"
             else:
                 self._names.add(next_hop)
-        child: _Metric = self._metric.labels(next_hop, *others)
-        return child
+        return self._family.labels(next_hop, *others)
 
 
 class Metrics:
@@ -98,6 +101,23 @@ class Metrics:
         )
         self.unclassified_replies = self._counter(
             "unclassified_replies", "Refusals of next hops that no rule explains."
+        ).labels()
+
+        self.lint_findings = self._counter("lint_findings", "What the lint found.", "rule", "action")
+        self.lint_skipped = self._counter("lint_skipped", "Rules that lacked a fact.", "rule")
+        self.lint_confirmed = self._counter(
+            "lint_confirmed", "Findings by what the next hop then said to the mail.", "rule", "outcome"
+        )
+        self.policy_actions = self._counter("policy_actions", "What policy did about refusals.", "action")
+        self.suppression_hits = self._counter(
+            "suppression_hits", "Recipients that were refused because they are suppressed."
+        ).labels()
+        self.suppressed_addresses = self._gauge("suppressed_addresses", "Addresses that are suppressed.").labels()
+        self.dns_lookups = self._counter(
+            "dns_lookups", "Names looked up, in the cache or by asking.", "purpose", "result"
+        )
+        self.blocklist_listed = self._gauge(
+            "blocklist_listed", "1 while a list has one of our egress addresses.", "list", "subject"
         )
 
         names: set[str] = set()
@@ -120,29 +140,39 @@ class Metrics:
         self.stage_duration = self._histogram(
             "stage_duration_seconds", "Time spent in one stage of a transaction.", SECONDS, "stage"
         )
-        self.message_size_bytes = self._histogram("message_size_bytes", "Size of messages as received.", OCTETS)
-        self.events_dropped = self._counter("events_dropped", "Lines or records that a sink could not take.", "sink")
+        self.message_size_bytes = self._histogram(
+            "message_size_bytes", "Size of messages as received.", OCTETS
+        ).labels()
+        # Counted from any thread, so with a lock
+        self.events_dropped = Counter(
+            "smtpguard_events_dropped",
+            "Lines or records that a sink could not take.",
+            ("sink",),
+            registry=self.registry,
+        )
         self.event_loop_lag = self._histogram(
             "event_loop_lag_seconds", "How late the event loop wakes a timer.", LAG_SECONDS
-        )
+        ).labels()
         self.config_last_reload_successful = self._gauge(
             "config_last_reload_successful", "1 if the last load of the configuration was taken, 0 if it was refused."
-        )
+        ).labels()
         self.config_last_reload_successful.set(1)  # nothing starts with a bad one
         self.tls_certificate_expiry_timestamp = self._gauge(
             "tls_certificate_expiry_timestamp_seconds", "When our own certificate expires; 0: there is none."
-        )
+        ).labels()
         self.build_info = self._gauge("build_info", "1, labelled with what is running.", "version", "python")
         self.build_info.labels(__version__, platform.python_version()).set(1)
 
         # Every child of a closed set is made now: it starts at 0, and the hot path looks it up in a dict
         for door in DOORS:
             self.sessions_in_progress.labels(door)
+        for action in ACTIONS:
+            self.policy_actions.labels(action)
         for sink in SINKS:
             self.events_dropped.labels(sink)
         self._transactions = {(door, of): self.transactions.labels(door, of) for door in DOORS for of in OUTCOMES}
         self._durations = {of: self.transaction_duration.labels(of) for of in OUTCOMES}
-        self._receive, self._next_hop = (self.stage_duration.labels(stage) for stage in STAGES)
+        self._receive, self._lint, self._next_hop = (self.stage_duration.labels(stage) for stage in STAGES)
         self._recipients = {klass: self.recipients.labels(got) for klass, got in GOT.items()}
         self._refused = {
             4: {category: self.deferrals.labels(category) for category in CATEGORIES},
@@ -154,18 +184,22 @@ class Metrics:
             for klass in (4, 5)
         }
         # ... and these when they first count: most of them never do
-        self._by_provider: dict[tuple[str, int], Counter] = {}
-        self._by_group: dict[tuple[str, str], Counter] = {}
-        self._replies: dict[tuple[str, str], Counter] = {}
+        self._by_provider: dict[tuple[str, int], Tally] = {}
+        self._by_group: dict[tuple[str, str], Tally] = {}
+        self._replies: dict[tuple[int, EnhancedCode | None], Tally] = {}
 
-    def _counter(self, name: str, words: str, *labels: str) -> Counter:
-        return Counter(name, words, labels, namespace="smtpguard", registry=self.registry)
+    def _declare(self, family: Family[_Series]) -> Family[_Series]:
+        self.registry.register(family)
+        return family
 
-    def _gauge(self, name: str, words: str, *labels: str) -> Gauge:
-        return Gauge(name, words, labels, namespace="smtpguard", registry=self.registry)
+    def _counter(self, name: str, words: str, *labels: str) -> Family[Tally]:
+        return self._declare(tally.counter(f"smtpguard_{name}", words, *labels))
 
-    def _histogram(self, name: str, words: str, buckets: Sequence[float], *labels: str) -> Histogram:
-        return Histogram(name, words, labels, namespace="smtpguard", registry=self.registry, buckets=buckets)
+    def _gauge(self, name: str, words: str, *labels: str) -> Family[Tally]:
+        return self._declare(tally.gauge(f"smtpguard_{name}", words, *labels))
+
+    def _histogram(self, name: str, words: str, bounds: Sequence[float], *labels: str) -> Family[Spread]:
+        return self._declare(tally.histogram(f"smtpguard_{name}", words, bounds, *labels))
 
     def write(self, record: Record) -> None:
         """Count a finished transaction. Never raises.
@@ -180,23 +214,44 @@ class Metrics:
             self.events_dropped.labels("metrics").inc()
 
     def _write(self, record: Record) -> None:
-        self._transactions[record.session.door, record.outcome].inc()
-        self._durations[record.outcome].observe(record.duration_s)
+        outcome = record.outcome
+        self._transactions[record.session.door, outcome].value += 1
+        self._durations[outcome].observe(record.duration_s)
         if record.size:
             self.message_size_bytes.observe(record.size)
             self._receive.observe(record.receive_s)
+        if record.lint_s:
+            self._lint.observe(record.lint_s)
+        if record.findings or record.skipped:
+            self._inspected(record)
+        if record.diverted:
+            self.policy_actions.labels("reroute").value += len(record.diverted)
         if record.next_hop_s:
             self._next_hop.observe(record.next_hop_s)
         if record.accepted:
-            self._recipients[2].inc(len(record.accepted))
-            counted = None
-            for accepted in record.accepted:
-                self._provider_got(provider_of(accepted.hop.host), 2, 1)
-                if accepted.reply is not counted:
-                    counted = accepted.reply
-                    self._reply(counted)
+            self._accepted(record.accepted)
         for refusal in record.refusals:
             self._refusal(refusal)
+
+    def _inspected(self, record: Record) -> None:
+        for finding in record.findings:
+            self.lint_findings.labels(finding.rule, finding.action.value).value += 1
+            if agreement := record.agreement(finding):
+                self.lint_confirmed.labels(finding.rule, agreement).value += 1
+        for skipped in record.skipped:
+            self.lint_skipped.labels(skipped.rule).value += 1
+
+    def _accepted(self, recipients: Sequence[Accepted]) -> None:
+        """Those of one next hop share a reply, and stand side by side."""
+        self._recipients[2].value += len(recipients)
+        reply = None
+        by_provider = self._provider(provider_of(recipients[0].hop.host), 2)
+        for accepted in recipients:
+            if accepted.reply is not reply:
+                reply = accepted.reply
+                self._reply(reply)
+                by_provider = self._provider(provider_of(accepted.hop.host), 2)
+            by_provider.value += 1
 
     def _refusal(self, refusal: Refusal) -> None:
         said = refusal.said or refusal.answer
@@ -204,40 +259,49 @@ class Metrics:
         category = refusal.classification.category
         if category not in self._refused[klass]:
             category = "unknown"
-        self._refused[klass][category].inc()
-        self._sources[refusal.source, klass].inc()
-        self._recipients[refusal.answer.klass].inc(refusal.count)
+        self._refused[klass][category].value += 1
+        self._sources[refusal.source, klass].value += 1
+        self._recipients[refusal.answer.klass].value += refusal.count
+        if refusal.source == "suppression":
+            self.suppression_hits.value += 1
+        elif refusal.action:
+            self.policy_actions.labels(refusal.action).value += 1
         if refusal.said is None:
             return  # no provider and no next hop said anything
         self._reply(refusal.said)
         if category == "unknown":
-            self.unclassified_replies.inc()
+            self.unclassified_replies.value += 1
         provider = refusal.classification.provider
         if provider not in _PROVIDERS:
             provider = "other"
-        self._provider_got(provider, refusal.answer.klass, refusal.count)
+        self._provider(provider, refusal.answer.klass).value += refusal.count
         key = (provider, category.partition(".")[0])
-        child = self._by_group.get(key)
-        if child is None:
-            child = self._by_group[key] = self.provider_refusals.labels(*key)
-        child.inc()
+        by_group = self._by_group.get(key)
+        if by_group is None:
+            by_group = self._by_group[key] = self.provider_refusals.labels(*key)
+        by_group.value += 1
 
-    def _provider_got(self, provider: str, klass: int, recipients: int) -> None:
-        key = (provider, klass)
-        child = self._by_provider.get(key)
-        if child is None:
-            child = self._by_provider[key] = self.provider_recipients.labels(provider, GOT[klass])
-        child.inc(recipients)
+    def _provider(self, provider: str, klass: int) -> Tally:
+        found = self._by_provider.get((provider, klass))
+        if found is None:
+            found = self._by_provider[provider, klass] = self.provider_recipients.labels(provider, GOT[klass])
+        return found
 
     def _reply(self, reply: Reply) -> None:
         code = reply.enhanced
-        key = (str(reply.code), "none" if code is None else str(code) if is_registered(code) else "other")
-        child = self._replies.get(key)
-        if child is None:
-            if len(self._replies) >= MAX_REPLIES:
-                key = ("other", "other")
-            child = self._replies[key] = self.next_hop_replies.labels(*key)
-        child.inc()
+        if code is not None and not is_registered(code):
+            code = _UNREGISTERED
+        found = self._replies.get((reply.code, code))
+        if found is None:
+            found = self._new_reply(reply.code, code)
+        found.value += 1
+
+    def _new_reply(self, code: int, enhanced: EnhancedCode | None) -> Tally:
+        if len(self._replies) >= MAX_REPLIES:
+            return self.next_hop_replies.labels("other", "other")
+        words = "none" if enhanced is None else "other" if enhanced is _UNREGISTERED else str(enhanced)
+        found = self._replies[code, enhanced] = self.next_hop_replies.labels(str(code), words)
+        return found
 
     def exposition(self, accept: str = "") -> tuple[bytes, str]:
         """All metrics as Prometheus reads them, and their Content-Type: OpenMetrics where `accept` asks for it.

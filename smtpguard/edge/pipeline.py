@@ -7,6 +7,8 @@ Rules of this file:
   to DATA, a 3xx to anything else, a 2xx before the message was sent) ends the connection: nothing after it is believed.
 - Nothing is raised for what the hop does. An answer is a `Reply` or a `HopFailure`; a dead connection answers all later
   commands with how it died.
+- Nothing waits here: answers are told (`Hears`) within the call that brought them. Telling is the last thing done, for
+  who hears an answer may ask anew, finish, abort, or begin the next transaction before it returns.
 - One timer, armed anew only when it has run out: a kept connection makes none in a transaction.
 - No octet is changed: the message goes out as the body gives it.
 """
@@ -17,22 +19,27 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, Protocol
 
 from smtpguard.config.settings import TimeoutSettings
 from smtpguard.edge.connect import Connected
 from smtpguard.edge.reader import ReplyReader
+from smtpguard.edge.sending import AT_ONCE, Sending, at_once
 from smtpguard.flow import Body
 from smtpguard.mail.reply import Answer, FailureKind, HopFailure, Reply, ReplyError, Verb
 
-AT_ONCE: Final = 64 * 1024  # a message up to this size is one write
 QUIT_S: Final = 2.0  # how long we wait for the answer to QUIT
 NEVER: Final = float("inf")
 
 # A receiver that dislikes the command, not the message (contract 1.4); to BDAT one reply answers both.
 _NO_SUCH_COMMAND: Final = frozenset({500, 501, 502, 503, 504, 530, 535, 538, 555})
 
-_Due = tuple[Verb | None, "asyncio.Future[Answer]"]  # None: RSET
+
+class Hears(Protocol):
+    """Whose transaction a connection carries."""
+
+    def heard(self, verb: Verb, answer: Answer) -> None:
+        """The answer to MAIL, to the next of the RCPTs, or (verb DOT) to the message. Never raises."""
 
 
 class Connection(asyncio.Protocol):
@@ -62,23 +69,23 @@ class Connection(asyncio.Protocol):
         self._on_gone = on_gone
         self._loop = asyncio.get_running_loop()
         self._reader = ReplyReader()
-        self._due: deque[_Due] = deque()
-        self._unsent: deque[tuple[bytes, Verb | None, asyncio.Future[Answer]]] = deque()  # without PIPELINING
+        self._hears: Hears | None = None  # None: whoever asked does not want to know any more
+        self._due: deque[Verb | None] = deque()  # None: RSET
+        self._unsent: deque[tuple[bytes, Verb | None]] = deque()  # without PIPELINING
+        self._told: list[tuple[Hears, Verb, Answer]] | None = None  # while octets are matched: answers not told yet
+        self._message: tuple[bytes, Body] | None = None  # to be sent when nothing is due
+        self._is_asked_for = False  # by 354
         self._open = False  # MAIL was taken, and the message not yet answered
         self._spent = False  # it said 421: no further transaction
         self._busy = False  # between `begin` and `finish`
-        self._quitting = False
+        self._is_over = False  # dead, or leaving
         self._dead: HopFailure | None = None
         self._deadline = NEVER
         self._limit = NEVER  # when patience ends
         self._tick_s = min(timeout.command, timeout.data, timeout.final)
         self._timer: asyncio.TimerHandle | None = None
-        self._sending = False  # the kernel has not yet got all of the message
-        self._last_piece = False  # the transport has
-        self._written = 0
-        self._accepted = 0
-        self._full = False  # pause_writing
-        self._wake: asyncio.Future[None] | None = None
+        self._ticks_at = NEVER
+        self._sending: Sending | None = None  # the kernel has not yet got all of the message
         self._transport = connected.transport
         # Low water 0: "resumed" means that the kernel has it all, so that the wait for the answer begins then.
         self._transport.set_write_buffer_limits(high=AT_ONCE, low=0)
@@ -87,7 +94,7 @@ class Connection(asyncio.Protocol):
     @property
     def is_alive(self) -> bool:
         """Whether it may be used: neither dead, nor leaving, nor known to be closed by the other side."""
-        return not (self._is_over() or self._spent or self._transport.is_closing())
+        return not (self._is_over or self._spent or self._transport.is_closing())
 
     @property
     def failure(self) -> HopFailure | None:
@@ -98,81 +105,54 @@ class Connection(asyncio.Protocol):
     def _verb_of_body(self) -> Verb:
         return Verb.BDAT if self._chunking else Verb.DATA
 
-    def _is_over(self) -> bool:
-        return self._dead is not None or self._quitting
-
     # One transaction
 
-    def begin(self, lines: Sequence[bytes], deadline: float) -> list[asyncio.Future[Answer]]:
-        """MAIL and RCPTs (with CRLF), in one write where it offers PIPELINING: the futures of the answers, in order."""
+    def begin(self, lines: Sequence[bytes], deadline: float, hears: Hears) -> None:
+        """MAIL and RCPTs (with CRLF), in one write where it offers PIPELINING. `hears` is told the answers, in order.
+
+        A MAIL that is refused or not answered is the last that it is told: its RCPTs are moot.
+        """
         self._busy = True
         self.transactions += 1
         self._deadline = deadline
-        return self._command(lines, [Verb.MAIL] + [Verb.RCPT] * (len(lines) - 1))
+        self._hears = hears
+        self._command(lines, Verb.MAIL)
 
-    def more(self, rcpts: Sequence[bytes]) -> list[asyncio.Future[Answer]]:
+    def more(self, rcpts: Sequence[bytes]) -> None:
         """Further RCPTs, in one write where it offers PIPELINING.
 
         Each has the time of a command: `begin`'s deadline was for what was given to `begin`.
         """
         self._deadline = NEVER
-        return self._command(rcpts, [Verb.RCPT] * len(rcpts))
+        self._command(rcpts, Verb.RCPT)
 
-    async def message(self, head: bytes, body: Body, deadline: float) -> Answer:
-        """`head` and `body` by BDAT or DATA; the answer, by `deadline`. Refused half-way, the connection ends."""
-        try:
-            return await self._message(head, body, deadline)
-        except BaseException:
-            self.abort()
-            raise
-
-    async def _message(self, head: bytes, body: Body, deadline: float) -> Answer:
+    def message(self, head: bytes, body: Body, deadline: float) -> None:
+        """`head` and `body` by BDAT or DATA, to be answered by `deadline`. Refused half-way, the connection ends."""
         self._deadline = deadline
-        while self._due:  # a reply still out could be taken for the message's
-            await self._news()
-        if not self._chunking:
-            [asked] = self._command([b"DATA\r\n"], [Verb.DATA])
-            said = await asked
-            if isinstance(said, HopFailure) or said.code != 354:
-                return said
-        if self._dead is not None:
-            return self._epitaph(self._verb_of_body)
-        answer: asyncio.Future[Answer] = self._loop.create_future()
-        self._due.append((Verb.DOT, answer))
-        try:
-            if len(head) + body.size <= AT_ONCE:
-                self._send_at_once(head, body)
-            else:
-                await self._send_in_pieces(head, body, answer)
-            said = await answer
-        except (OSError, ValueError) as error:  # the body cannot be read, or is not what it said: no end is sent
-            self._die(FailureKind.INTERNAL, str(error))
-            said = await answer
-        if self._sending:  # refused: the rest is not worth sending
-            self.abort()
-        if isinstance(said, Reply) and self._chunking and said.code in _NO_SUCH_COMMAND:
-            return replace(said, verb=Verb.BDAT)
-        return said
+        self._message = head, body
+        if not self._due:  # else a reply still out could be taken for the message's
+            self._hand_over()
 
     def finish(self) -> None:
         """The transaction is over: on_free now, or when the state is clean (RSET answered); QUIT where it is spent."""
+        self._hears = None
         if self._dead is not None or not self._busy:
             return
         self._deadline = NEVER
         self._busy = False
-        self._forget_unsent()
+        self._unsent.clear()
         if not self._due:
             self._settle()
 
     def abort(self) -> None:
-        """Reset the socket: nothing more is sent, nothing read."""
+        """Reset the socket: nothing more is sent, nothing read; what is due is told as lost."""
         self._die(None, "given up")
 
     def quit(self) -> None:
         """QUIT (RFC 5321 4.1.1.10), and the end within QUIT_S whatever it answers."""
-        if self._is_over():
+        if self._is_over:
             return
-        self._quitting = True
+        self._is_over = True
         self._transport.write(b"QUIT\r\n")
         if self._timer is not None:
             self._timer.cancel()
@@ -180,168 +160,191 @@ class Connection(asyncio.Protocol):
 
     # Commands out
 
-    def _command(self, lines: Sequence[bytes], verbs: Sequence[Verb | None]) -> list[asyncio.Future[Answer]]:
-        make = self._loop.create_future
-        answers: list[asyncio.Future[Answer]] = [make() for _ in lines]
-        if self._is_over():
-            for verb, answer in zip(verbs, answers, strict=True):
-                answer.set_result(self._epitaph(verb))
+    def _command(self, lines: Sequence[bytes], first: Verb | None) -> None:
+        """Lines of which the first is this verb, the others RCPT."""
+        if self._is_over:
+            self._tell_all([first, *[Verb.RCPT] * (len(lines) - 1)], self._epitaph)
         elif self._pipelining:
-            self._due.extend(zip(verbs, answers, strict=True))
-            self._transport.write(b"".join(lines))
+            self._due.append(first)
+            if len(lines) > 1:
+                self._due.extend([Verb.RCPT] * (len(lines) - 1))
+                self._transport.write(b"".join(lines))
+            else:
+                self._transport.write(lines[0])
             self._watch(self._timeout.command)
         else:
-            self._unsent.extend(zip(lines, verbs, answers, strict=True))
+            self._unsent.append((lines[0], first))
+            self._unsent.extend((line, Verb.RCPT) for line in lines[1:])
             self._send_next()
-        return answers
 
     def _send_next(self) -> None:
         if self._unsent and not self._due:
-            line, verb, answer = self._unsent.popleft()
-            self._due.append((verb, answer))
+            line, verb = self._unsent.popleft()
+            self._due.append(verb)
             self._transport.write(line)
             self._watch(self._timeout.command)
 
-    def _forget_unsent(self) -> None:
-        while self._unsent:
-            self._unsent.popleft()[2].cancel()
-
     def _settle(self) -> None:
         """All is answered and the transaction over: what now?"""
-        if self._spent:
+        if self._spent or not self._reader.is_between:  # it began to say what nobody asked
             self.quit()
         elif self._open:
-            self._command([b"RSET\r\n"], [None])  # its answer leads back here
+            self._command([b"RSET\r\n"], None)  # its answer leads back here
         else:
             self._on_free(self)
 
     # The message out
 
-    def _send_at_once(self, head: bytes, body: Body) -> None:
-        if self._chunking:
-            message = b"".join((head, *body.content()))
-            _check(message, len(message) - body.size - len(head))
-            self._transport.write(b"BDAT %d LAST\r\n%b" % (len(message), message))
+    def _hand_over(self) -> None:
+        """Nothing is due: DATA, or the message itself."""
+        if self._is_over:
+            self._message = None
+            self._tell(Verb.DOT, self._epitaph(self._verb_of_body))
+        elif self._chunking:
+            self._send_message()
         else:
-            message = b"".join((head, *body.wire()))
-            _check(message, min(0, len(message) - body.size - len(head)))
-            self._transport.write(message + b".\r\n")
+            self._due.append(Verb.DATA)
+            self._transport.write(b"DATA\r\n")
+            self._watch(self._timeout.command)
+
+    def _send_message(self) -> None:
+        assert self._message is not None
+        head, body = self._message
+        self._message, self._is_asked_for = None, False
+        self._due.append(Verb.DOT)
+        try:
+            if len(head) + body.size <= AT_ONCE:
+                self._transport.write(at_once(head, body, chunking=self._chunking))
+                self._watch(self._timeout.final)
+            else:
+                self._sending = Sending(
+                    self._transport, head, body, self._sent, self._cannot_send, chunking=self._chunking
+                )
+                self._watch(self._timeout.data)
+                self._sending.begin()
+        except (OSError, ValueError) as error:
+            self._cannot_send(error)
+
+    def _sent(self) -> None:
+        """The kernel has all of the message."""
+        self._sending = None
         self._watch(self._timeout.final)
 
-    async def _send_in_pieces(self, head: bytes, body: Body, answer: asyncio.Future[Answer]) -> None:
-        """As fast as it takes them, until it answers or dies."""
-        self._sending, self._last_piece = True, False
-        self._written = self._accepted = 0
-        self._watch(self._timeout.data)
-        size = len(head) + body.size
-        if self._chunking:
-            self._transport.write(b"BDAT %d LAST\r\n" % size)
-        sent, piece = 0, head
-        for chunk in body.content() if self._chunking else body.wire():
-            if not piece or not chunk:
-                piece += chunk
-                continue
-            sent += len(piece)
-            if self._chunking and sent >= size:
-                break
-            self._transport.write(piece)
-            self._written += len(piece)
-            if self._full:
-                await self._news()
-            else:
-                await asyncio.sleep(0)  # a fast hop must not keep the others waiting
-            if self._dead is not None or answer.done():
-                return
-            piece = chunk  # one behind, so that we know which is the last
-        over = sent + len(piece) - size
-        _check(piece, over if self._chunking else min(0, over))
-        self._last_piece = True
-        self._transport.write(piece if self._chunking else piece + b".\r\n")
-        self._written += len(piece)
-        if self._full:
-            await self._news()
-        else:
-            self._sending = False
-        if self._dead is None and not answer.done():
-            self._watch(self._timeout.final)
-
-    async def _news(self) -> None:
-        """Until the transport holds nothing, the hop has answered, or the connection is dead."""
-        self._wake = self._loop.create_future()
-        await self._wake
-        self._wake = None
+    def _cannot_send(self, error: Exception) -> None:
+        """The body cannot be read, or is not what it said: no end is sent."""
+        self._die(FailureKind.INTERNAL, str(error))
 
     def pause_writing(self) -> None:
         """The transport holds enough."""
-        self._full = True
+        if self._sending is not None:
+            self._sending.is_full = True
 
     def resume_writing(self) -> None:
         """The transport holds nothing."""
-        self._full = False
-        if self._last_piece:
-            self._sending = False
-        self._awaken()
-
-    def _awaken(self) -> None:
-        if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
+        if self._sending is not None:
+            self._sending.is_full = False
+            self._sending.go_on()
 
     # Replies in
 
     def data_received(self, data: bytes) -> None:
-        """Match replies with what is due."""
-        if self._is_over():
+        """Match all that came with what is due, then send what its turn is, then tell.
+
+        Nobody who hears an answer and asks anew may be given for one what came before.
+        """
+        if self._is_over:
             self._transport.abort()  # 221, or whatever else it answers to QUIT; closing inside TLS may raise here
             return
+        told = self._told = []
+        is_news = not self._due
         try:
             for lines in self._reader.feed(data):
+                is_news = True
                 if self._due:
                     self._answered(lines)
                 else:
                     self._unasked(lines)
-                if self._is_over():
-                    return
+                if self._dead is not None:
+                    break
+            else:
+                if is_news:  # part of a reply gains it no time
+                    self._what_next()
         except ReplyError as error:
             self._die(FailureKind.PROTOCOL, str(error))
+        self._told = None
+        for hears, verb, answer in told:
+            if hears is not self._hears:
+                continue  # the transaction ended with the answer before
+            if verb is Verb.MAIL:
+                self._tell(verb, answer)
+            else:
+                hears.heard(verb, answer)
 
     def _answered(self, lines: list[bytes]) -> None:
-        verb, answer = self._due[0]
+        verb = self._due[0]
         reply = Reply.parse(lines, verb or Verb.MAIL)
-        klass = reply.klass
-        if not (reply.code == 354 or klass > 3 if verb is Verb.DATA else klass != 3):
-            raise ReplyError(f"{reply.code} is no answer to {verb}")
-        if verb is Verb.DOT and klass == 2 and self._sending:
+        code = reply.code
+        klass = code // 100
+        if not (code == 354 or klass > 3 if verb is Verb.DATA else klass != 3):
+            raise ReplyError(f"{code} is no answer to {verb}")
+        if verb is Verb.DOT and klass == 2 and self._sending is not None:
             raise ReplyError("taken before it was sent")
         self._due.popleft()
-        if verb is Verb.MAIL:
+        if code == 421:
+            self._spent = True
+        if verb is Verb.DATA:
+            self._is_asked_for = klass == 3
+            if klass == 3:
+                return
+            self._message = None
+            verb = Verb.DOT
+        elif verb is Verb.MAIL:
             self._open = klass == 2
             if klass != 2:
-                self._moot(reply)
+                self._unsent.clear()
         elif verb is Verb.DOT:
             # After a refused BDAT the state is indeterminate until RSET (RFC 3030 2); after the dot it is not.
             self._open = self._chunking and klass != 2
+            if self._chunking and code in _NO_SUCH_COMMAND:
+                reply = replace(reply, verb=Verb.BDAT)
         elif verb is None:
             self._open = False
             self._spent |= klass != 2
-        self._spent |= reply.code == 421
-        if not answer.done():  # else its caller went away
-            answer.set_result(reply)
-        if self._wake is not None:
-            self._awaken()
+            return
+        if self._hears is not None and self._told is not None:
+            self._told.append((self._hears, verb, reply))
+        if verb is Verb.DOT and self._sending is not None:  # refused: the rest is not worth sending
+            self._die(None, "given up")
+
+    def _what_next(self) -> None:
+        """All that came is matched."""
         self._limit = NEVER
         if self._due:
             self._watch(self._timeout.command)
         elif self._unsent:
             self._send_next()
+        elif self._is_asked_for:
+            self._send_message()
+        elif self._message is not None:
+            self._hand_over()
         elif not self._busy:
             self._settle()
 
-    def _moot(self, refusal: Reply) -> None:
-        """MAIL was refused: that is the answer to its RCPTs too, sent or not; what it says to them is not wanted."""
-        for answer in (*(due[-1] for due in self._due), *(unsent[-1] for unsent in self._unsent)):
-            if not answer.done():
-                answer.set_result(refusal)
-        self._unsent.clear()
+    def _tell(self, verb: Verb, answer: Answer) -> None:
+        hears = self._hears
+        if hears is None:
+            return
+        if self._told is not None:
+            self._told.append((hears, verb, answer))
+            return
+        if verb is Verb.MAIL and not (isinstance(answer, Reply) and answer.code < 300):
+            self._hears = None  # that is the answer to its RCPTs too; what it says to them is not wanted
+        hears.heard(verb, answer)
+
+    def _tell_all(self, verbs: Sequence[Verb | None], failure: Callable[[Verb], HopFailure]) -> None:
+        for verb in verbs:
+            if verb is not None:
+                self._tell(Verb.DOT if verb is Verb.DATA else verb, failure(verb))
 
     def _unasked(self, lines: list[bytes]) -> None:
         if lines[0][:3] == b"421":  # RFC 5321 3.8: it may say so at any time
@@ -363,69 +366,68 @@ class Connection(asyncio.Protocol):
         """Abort; every answer still out becomes the failure. No kind: our own wish, which is no failure of the hop."""
         if self._dead is not None:
             return
-        verb = self._due[0][0] if self._due else None
-        if verb is Verb.DOT and (self._sending or kind is FailureKind.INTERNAL):
+        verb = self._due[0] if self._due else None
+        if verb is Verb.DOT and (self._sending is not None or kind is FailureKind.INTERNAL):
             verb = self._verb_of_body
         failure = HopFailure(kind or FailureKind.DISCONNECT, verb or Verb.MAIL, detail, unknown=verb is Verb.DOT)
         self._dead = failure
+        self._is_over = True
         is_under_way = self._busy and (self._open or bool(self._due))
-        for answer in (*(due[-1] for due in self._due), *(unsent[-1] for unsent in self._unsent)):
-            if not answer.done():
-                answer.set_result(failure)
+        due = [*self._due, *(verb for _, verb in self._unsent)]
+        is_unsent = self._message is not None and Verb.DATA not in due  # its turn had not come
         self._due.clear()
         self._unsent.clear()
+        self._message, self._is_asked_for = None, False
+        if self._sending is not None:
+            self._sending.stop()
+            self._sending = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._awaken()
         self._transport.abort()
         self._on_gone(self, failure if kind is not None and is_under_way else None)
+        self._tell_all(due, lambda _: failure)
+        if is_unsent:
+            self._tell(Verb.DOT, self._epitaph(self._verb_of_body))
 
-    def _epitaph(self, verb: Verb | None) -> HopFailure:
+    def _epitaph(self, verb: Verb) -> HopFailure:
         """What a command gets that was not sent because the connection is dead."""
         dead = self._dead or HopFailure(FailureKind.DISCONNECT, Verb.MAIL, "leaving")
-        return replace(dead, verb=verb or Verb.MAIL, unknown=False)
+        return replace(dead, verb=verb, unknown=False)
 
     # Time
 
     def _watch(self, limit_s: float) -> None:
         """Be patient for so long from now, but not beyond the deadline."""
         now = self._loop.time()
-        self._limit = min(now + limit_s, self._deadline)
-        self._arm(now)
+        limit = now + limit_s
+        self._limit = limit = min(limit, self._deadline)
+        if self._ticks_at > limit or self._sending is not None:
+            self._arm(now)
 
     def _arm(self, now: float) -> None:
         # While sending, look often enough to know when the last octet was taken.
-        step = min(self._tick_s, self._timeout.data / 8) if self._sending else self._tick_s
+        step = min(self._tick_s, self._timeout.data / 8) if self._sending is not None else self._tick_s
         when = min(self._limit, now + step)
         if self._timer is not None:
-            if self._timer.when() <= when:
+            if self._ticks_at <= when:
                 return
             self._timer.cancel()
+        self._ticks_at = when
         self._timer = self._loop.call_at(when, self._tick)
 
     def _tick(self) -> None:
         self._timer = None
+        self._ticks_at = NEVER
         if not self._due:
             return
         now = self._loop.time()
-        if self._sending:
-            accepted = self._written - self._transport.get_write_buffer_size()
-            if accepted > self._accepted:
-                self._accepted = accepted
-                self._limit = min(now + self._timeout.data, self._deadline)
+        if self._sending is not None and self._sending.has_progressed():
+            self._limit = min(now + self._timeout.data, self._deadline)
         if now < self._limit:
             self._arm(now)
         else:
             self._die(FailureKind.TIMEOUT, "no answer in time")
-
-
-def _check(end: bytes, over: int) -> None:
-    """ValueError where a message is `over` octets longer than it said (or shorter), or does not end a line."""
-    if over:
-        raise ValueError(f"the body is {over:+} octets off its size")
-    if end and not end.endswith(b"\r\n"):  # else the dot would not stand alone, and the message run on into the next
-        raise ValueError("the message does not end in CRLF")
 
 
 def size_of(keywords: dict[str, str]) -> int | None:

@@ -1,8 +1,8 @@
 """The connections of one next hop: how many at once, which are kept, who waits for one.
 
 Rules of this file:
-- A slot is the right to one connection. Who carries a transaction has one, and so has a connection that is leaving,
-  until it is closed: the other side counts it too. There are `connections` of them; who finds none free waits in turn.
+- A slot (`slots.py`) is the right to one connection. Who carries a transaction has one, and so has a connection that is
+  leaving, until it is closed: the other side counts it too. There are `connections` of them, over all hosts.
 - A kept connection has no slot; kept and slots together are never more than `connections` when one is opened.
 - Kept ones are used newest first, so that what is not needed grows old, and goes after `idle`.
 """
@@ -10,7 +10,6 @@ Rules of this file:
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
@@ -18,10 +17,14 @@ from typing import Final, Protocol
 
 from smtpguard.config.settings import NextHopSettings
 from smtpguard.edge.connect import Connected
+from smtpguard.edge.health import Host
 from smtpguard.edge.pipeline import QUIT_S, Connection
+from smtpguard.edge.slots import Groups, Slots
 from smtpguard.mail.reply import HopFailure
 
 CLOSE_S: Final = QUIT_S + 0.5
+ALL: Final[Groups] = ("",)
+"""The one name that every slot is taken under: its limit is `connections`."""
 
 
 class Gauge(Protocol):
@@ -42,54 +45,21 @@ class Pool:
         self._settings = settings
         self._in_use = in_use
         self._on_failure = on_failure
-        self._taken = 0
-        self._waiting: deque[asyncio.Future[bool]] = deque()
-        self._kept: dict[str, list[Connection]] = {host: [] for host in settings.host}  # oldest first
-        self._alive: set[Connection] = set()
+        self.slots = Slots({ALL[0]: settings.connections})
+        self._kept: dict[Host, list[Connection]] = {}  # oldest first; never empty
+        self._alive: dict[Connection, Host] = {}
+        self._held: dict[Connection, Groups] = {}
         self._sweeper: asyncio.TimerHandle | None = None
         self._emptied: asyncio.Event | None = None
         self.is_closing = False
 
-    # Slots
+    # Connections
 
-    async def slot(self, until: float) -> bool:
-        """Take a slot, waiting for it until then (loop time); False if there was none. Give it back by `release`."""
-        if self._taken < self._settings.connections and not self._waiting:
-            self._taken += 1
-            return True
-        loop = asyncio.get_running_loop()
-        turn: asyncio.Future[bool] = loop.create_future()
-        self._waiting.append(turn)
-        timer = loop.call_at(until, self._give_up, turn)
-        try:
-            return await turn
-        except asyncio.CancelledError:
-            if turn.cancelled():
-                self._waiting.remove(turn)
-            elif turn.result():  # it was our turn, at the very moment
-                self.release()
-            raise
-        finally:
-            timer.cancel()
-
-    def _give_up(self, turn: asyncio.Future[bool]) -> None:
-        if not turn.done():
-            self._waiting.remove(turn)
-            turn.set_result(False)
-
-    def release(self) -> None:
-        """Give a slot back: to the one who has waited longest, if any."""
-        for turn in self._waiting:
-            if not turn.done():
-                self._waiting.remove(turn)
-                turn.set_result(True)
-                return
-        self._taken -= 1
-
-    def hold(self, connection: Connection) -> None:
+    def hold(self, connection: Connection, groups: Groups) -> None:
         """The caller's slot becomes the connection's: it comes back by itself. Not where the connection is dead."""
         if connection in self._alive:
             connection.is_held = True
+            self._held[connection] = groups
             self._in_use.inc()
         elif connection.failure is not None:  # it died right behind its answer to MAIL
             self._on_failure(connection.failure)
@@ -98,15 +68,12 @@ class Pool:
         if connection.is_held:
             connection.is_held = False
             self._in_use.dec()
-            self.release()
+            self.slots.release(self._held.pop(connection))
 
-    # Connections
-
-    def newest(self, host: str) -> Connection | None:
+    def newest(self, host: Host) -> Connection | None:
         """Take out the connection to this host that was used last, if one is still good."""
-        kept = self._kept[host]
-        while kept:
-            connection = kept.pop()
+        while host in self._kept:
+            connection = self._take_out(host, -1)
             if connection.is_alive:
                 return connection
             connection.quit()
@@ -114,16 +81,24 @@ class Pool:
 
     def make_room(self) -> None:
         """Before a connection is opened, for which there is a slot: part with kept ones that would be too many."""
-        while self._taken + sum(map(len, self._kept.values())) > self._settings.connections:
-            lists = [kept for kept in self._kept.values() if kept]
-            if not lists:
+        room = self._settings.connections - self.slots.taken(ALL[0])
+        for _ in range(sum(map(len, self._kept.values())) - room):
+            if not self._kept:
                 return
-            min(lists, key=lambda kept: kept[0].idle_since).pop(0).quit()
+            oldest = min(self._kept, key=lambda host: self._kept[host][0].idle_since)
+            self._take_out(oldest, 0).quit()
 
-    def adopt(self, connected: Connected) -> Connection:
+    def _take_out(self, host: Host, place: int) -> Connection:
+        kept = self._kept[host]
+        connection = kept.pop(place)
+        if not kept:
+            del self._kept[host]
+        return connection
+
+    def adopt(self, connected: Connected, host: Host) -> Connection:
         """Take care of a new connection."""
         connection = Connection(connected, self._settings.timeout, self._free, self._gone)
-        self._alive.add(connection)
+        self._alive[connection] = host
         return connection
 
     def keep(self, connection: Connection) -> None:
@@ -134,7 +109,7 @@ class Pool:
             connection.quit()
             return
         connection.idle_since = monotonic()
-        self._kept[connection.hop.host].append(connection)
+        self._kept.setdefault(self._alive[connection], []).append(connection)
         if self._sweeper is None:
             loop = asyncio.get_running_loop()
             self._sweeper = loop.call_at(connection.idle_since + settings.idle, self._sweep)
@@ -149,10 +124,10 @@ class Pool:
         """It is closed or reset."""
         if failure is not None and connection.is_held:
             self._on_failure(failure)
-        with suppress(ValueError):
-            self._kept[connection.hop.host].remove(connection)
+        host = self._alive.pop(connection, None)
+        if host in self._kept and connection in self._kept[host]:
+            self._take_out(host, self._kept[host].index(connection))
         self._let_go(connection)
-        self._alive.discard(connection)
         if self._emptied is not None and not self._alive:
             self._emptied.set()
 
@@ -161,26 +136,23 @@ class Pool:
         loop = asyncio.get_running_loop()
         self._sweeper = None
         since = loop.time() - self._settings.idle
-        for kept in self._kept.values():
-            while kept and kept[0].idle_since <= since:
-                kept.pop(0).quit()
-        oldest = min((kept[0].idle_since for kept in self._kept.values() if kept), default=None)
+        for host in list(self._kept):
+            while host in self._kept and self._kept[host][0].idle_since <= since:
+                self._take_out(host, 0).quit()
+        oldest = min((kept[0].idle_since for kept in self._kept.values()), default=None)
         if oldest is not None:
             self._sweeper = loop.call_at(oldest + self._settings.idle, self._sweep)
 
     async def close(self, within_s: float) -> None:
         """Give no more slots; let the transactions under way end within so many seconds, reset the rest."""
         self.is_closing = True
-        while self._waiting:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_result(False)
+        self.slots.give_up()
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None
-        for kept in self._kept.values():
-            while kept:
-                kept.pop().quit()
+        for host in list(self._kept):
+            while host in self._kept:
+                self._take_out(host, -1).quit()
         if self._alive:
             self._emptied = asyncio.Event()
             with suppress(TimeoutError):

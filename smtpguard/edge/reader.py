@@ -46,6 +46,13 @@ class ReplyReader:
 
         Lazy: a reply comes out before what follows it is looked at.
         """
+        if not self._rest and not self._lines and octets.find(b"\n") == len(octets) - 1:  # one line, as nearly always
+            line = octets[:-1].removesuffix(b"\r")
+            if line[3:4] != b"-" and len(line) <= MAX_LINE_OCTETS and _LINE.match(line):
+                return iter(([line],))
+        return self._split(octets)
+
+    def _split(self, octets: bytes) -> Iterator[list[bytes]]:
         if self._rest:
             octets = self._rest + octets
         start = 0

@@ -43,8 +43,10 @@ class Sink:
         self._release = release
         self._max_lines, self._max_octets = max_lines, max_octets
         self._lock = threading.Lock()  # held for the time of an append, by either side
-        self._lines: list[bytes] = []
+        self._waiting: list[bytes] = []
+        self._lines = 0  # in what waits
         self._octets = 0
+        self._is_closed = False
         self._in_hand = 0  # lines of the batch that is being written
         self._torn = False  # the last octet that got out was inside a line
         self._wake = threading.Event()
@@ -53,31 +55,34 @@ class Sink:
         self._thread = threading.Thread(target=self._run, name="smtpguard-log", daemon=True)
         self._thread.start()
 
-    def put(self, line: bytes) -> None:
-        """Queue a line (with its line end), or drop it; returns at once. From any thread."""
+    def put(self, octets: bytes, lines: int = 1) -> None:
+        """Queue so many lines (each with its line end), or drop them; returns at once. From any thread."""
         with self._lock:
             kept = (
-                not self._closing.is_set()
-                and len(self._lines) < self._max_lines
-                and self._octets + len(line) <= self._max_octets
+                not self._is_closed
+                and self._lines + lines <= self._max_lines
+                and self._octets + len(octets) <= self._max_octets
             )
             if kept:
-                self._lines.append(line)
-                self._octets += len(line)
-                if len(self._lines) == 1:
+                is_first = not self._waiting
+                self._waiting.append(octets)
+                self._lines += lines
+                self._octets += len(octets)
+                if is_first:
                     self._wake.set()
         if not kept:
-            self._on_drop(1)
+            self._on_drop(lines)
 
     def close(self, timeout_s: float = FLUSH_S) -> None:
         """Write what waits, for at most `timeout_s`; the rest counts as dropped, as does all that is put later."""
         with self._lock:
+            self._is_closed = True
             self._closing.set()
             self._wake.set()
         self._thread.join(timeout_s)
         with self._lock:
-            lost = 0 if self._give_up else len(self._lines) + self._in_hand
-            self._lines = []
+            lost = 0 if self._give_up else self._lines + self._in_hand
+            self._waiting, self._lines = [], 0
             self._give_up = self._give_up or lost > 0
         if lost:
             self._on_drop(lost)
@@ -93,8 +98,8 @@ class Sink:
             self._wake.wait()
             self._closing.wait(GATHER_S)  # further lines join; only a close is in a hurry
             with self._lock:
-                batch, self._lines, self._octets = self._lines, [], 0
-                self._in_hand = len(batch)
+                batch, self._waiting, self._octets = self._waiting, [], 0
+                self._in_hand, self._lines = self._lines, 0
                 self._wake.clear()
                 closing = self._closing.is_set()
             lost = self._write_all(batch) if batch else 0

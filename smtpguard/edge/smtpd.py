@@ -1,7 +1,8 @@
 """The doors: the mail of LMTP and SMTP sessions (contract 1.1, 1.3; RFC 5321, RFC 2033, RFC 2920).
 
 A command is parsed here, judged in `flow.Transaction`, answered in order. Commands that came in one packet are handed
-on together, so that they leave for the next hop in one packet. Nothing here decides what a refusal means.
+on together, so that they leave for the next hop in one packet. Nothing here waits, and nothing decides what a refusal
+means.
 """
 
 from __future__ import annotations
@@ -25,9 +26,11 @@ _NO_LINE: Final = Reply(500, ("bad line end or control character",), EnhancedCod
 
 
 class Door(Entrance):
-    """One session with its transactions."""
+    """One session with its transactions; flow.Client."""
 
-    async def smtp_MAIL(self, argument: bytes) -> None:
+    _receipt: Receipt | None = None
+
+    def smtp_MAIL(self, argument: bytes) -> None:
         """RFC 5321 4.1.1.2."""
         if not self._who.helo:
             self._bad(b"503 5.5.1 say EHLO, HELO or LHLO first\r\n")
@@ -39,7 +42,7 @@ class Door(Entrance):
             else:
                 self._bad(b"503 5.5.1 nested MAIL\r\n")
             return
-        if not self._who.login and not self._keeper.is_allowed(self._who.peer_ip):
+        if not self._who.login and not self._is_allowed:
             self._refused_mail = _NEED_MAIL
             self.answer(b"530 5.7.0 log in first\r\n")
             return
@@ -47,29 +50,38 @@ class Door(Entrance):
         try:
             envelope = parse_mail(argument, offered=self._offered)
         except SyntaxRefused as refused:
-            self._serve_mail(refused.reply)
+            self.serve(refused.reply)
             return
         envelope.queue_id = self._who.client.get("IDENT", "")
         self._envelope = envelope
-        transaction = begin(self._keeper.relay, self._who, envelope)
+        self._transaction = transaction = begin(self._keeper.relay, self._who, envelope, self)
         if envelope.size is not None and envelope.size > self._keeper.listen.max_message_size:
-            transaction.refuse_mail(policy.own(Own.TOO_LARGE, Verb.MAIL), self._serve_mail)
+            transaction.refuse_mail(policy.own(Own.TOO_LARGE, Verb.MAIL))
             return
-        self._transaction = transaction
-        asked = self._gather()
+        asked = self._gather() if self._buffer else ()
         self._owed = 1 + len(asked)
-        self.waits_for_hop = True
-        await transaction.mail(asked, self._serve_mail)
-        self.waits_for_hop = False
-        if transaction.over:
-            self._transaction = None
+        transaction.mail(asked)
 
-    def _serve_mail(self, reply: Reply) -> None:
-        if reply.klass in (4, 5) and reply.verb is not Verb.RCPT:
-            self._refused_mail = reply.wire() if reply.klass == 4 else _NEED_MAIL
-        self.serve(reply)
+    def serve(self, reply: Reply) -> None:
+        """flow.Client: an answer to the command at hand; with the last one owed, go on.
 
-    async def smtp_RCPT(self, argument: bytes) -> None:
+        A refusal of MAIL also answers what was pipelined behind it.
+        """
+        if reply.code >= 400 and self._refused_mail is None and self._receipt is None:
+            transaction = self._transaction
+            if transaction is None or transaction.over:
+                self._refused_mail = reply.wire() if reply.klass == 4 else _NEED_MAIL
+        self._owed -= 1
+        if self.transport is not None:
+            self.transport.write(reply.wire(utf8=self._envelope.smtputf8))
+        if self._owed:
+            return
+        if self._transaction is not None and self._transaction.over:
+            self._settle()
+        if not self._in_turn and (self._buffer or self.eof or self.lost or self.closing):
+            self.proceed()
+
+    def smtp_RCPT(self, argument: bytes) -> None:
         """RFC 5321 4.1.1.3."""
         if self._transaction is None:
             if self._refused_mail is not None:  # pipelined behind a MAIL that was refused: no bad command
@@ -78,11 +90,10 @@ class Door(Entrance):
                 self._bad(b"503 5.5.1 need MAIL before RCPT\r\n")
             return
         asked = [self._rcpt(argument, 0)]
-        asked += self._gather(len(asked))
-        self._owed = len(asked)
-        self.waits_for_hop = True
-        await self._transaction.rcpts(asked, self.serve)
-        self.waits_for_hop = False
+        if self._buffer:
+            asked += self._gather(1)
+            self._owed = len(asked)
+        self._transaction.rcpts(asked)
 
     def _gather(self, before: int = 0) -> list[Asked]:
         """The RCPT commands that are at hand already: they leave together, not more than one message may have."""
@@ -104,7 +115,7 @@ class Door(Entrance):
             return Declined(rcpt.path, policy.own(Own.MANY_RECIPIENTS, Verb.RCPT))
         return rcpt
 
-    async def smtp_DATA(self, argument: bytes) -> None:
+    def smtp_DATA(self, argument: bytes) -> None:
         """RFC 5321 4.1.1.4."""
         transaction = self._transaction
         if argument:
@@ -129,19 +140,34 @@ class Door(Entrance):
             return
         transaction.receiving()
         self.answer(b"354 end data with <CR><LF>.<CR><LF>\r\n")
-        receipt = Receipt(self._keeper, self._who, self._envelope)
-        try:
-            if not await self.receive(receipt.take):
-                raise ConnectionResetError("the client went before the end of data")
-            self._after_dot = self.waits_for_hop = True
-            self._owed = transaction.answers_due
-            await receipt.relay(transaction, self.serve)
-            self._after_dot = self.waits_for_hop = False
-        finally:
-            receipt.close()
+        self._receipt = receipt = Receipt(self._keeper, self._who, self._envelope, is_trusted=self._is_trusted)
+        self.receive(receipt.take)
+
+    def received(self) -> None:
+        """The dot was seen."""
+        assert self._transaction is not None
+        assert self._receipt is not None
+        self._after_dot = True
+        self._owed = self._transaction.answers_due
+        self._receipt.relay(self._transaction)
+
+    def _settle(self) -> None:
+        """The transaction is over: MAIL was refused, or the message answered."""
         self._transaction = None
-        self._who.client.clear()
-        self._bad_commands = 0
+        if self._receipt is not None:
+            self._put_away(self._receipt)
+            self._after_dot = False
+            self._who.client.clear()
+            self._bad_commands = 0
+
+    def _drop_transaction(self, *, client_gone: bool = False) -> None:
+        super()._drop_transaction(client_gone=client_gone)
+        if self._receipt is not None:
+            self._put_away(self._receipt)
+
+    def _put_away(self, receipt: Receipt) -> None:
+        self._receipt = None
+        receipt.close()
 
 
 _BOTH: Final[Mapping[bytes, Command]] = {

@@ -10,11 +10,13 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import IO, Final
 
 from smtpguard.mail.framing import unstuff
 from smtpguard.mail.message import HEAD_OCTETS
+from smtpguard.mail.octets import Buffer
 
 IN_MEMORY: Final = 256 * 1024
 PIECE: Final = 128 * 1024
@@ -116,6 +118,21 @@ class SpooledBody:
     def content(self) -> Iterator[bytes]:
         """The message's own octets, `size` in all, in chunks."""
         return unstuff(self.wire()) if self.dots else self.wire()
+
+    def raw(self) -> Buffer:
+        """The message's own octets in one piece: bytes, or the file mapped into memory.
+
+        One with stuffed dots that lies in a file is written out unstuffed for that, into another file without a name.
+        OSError where that fails.
+        """
+        if self._file is None:
+            return b"".join(self.content())
+        if not self.dots:
+            return mmap(self._file.fileno(), 0, access=ACCESS_READ)
+        with tempfile.TemporaryFile(dir=self._spool_dir) as unstuffed:
+            unstuffed.writelines(self.content())
+            unstuffed.flush()
+            return mmap(unstuffed.fileno(), 0, access=ACCESS_READ)
 
     def close(self) -> None:
         """Give memory and file back; may be called twice."""

@@ -1,118 +1,195 @@
-"""One message on its way: MAIL and its recipients, the dot, the answers.
+"""One message on its way: MAIL and its recipients, the dot, the answers. What the ways of both doors share.
 
-On the SMTP door the next hop answers MAIL and RCPT itself; on the LMTP door both are answered here and the whole
-transaction is walked after the dot, to each next hop side by side, so that each recipient gets its own answer.
+On the SMTP door the next hop answers MAIL and RCPT itself (`direct`); on the LMTP door both are answered here and the
+whole transaction is walked after the dot, so that each recipient gets its own answer (`walked`).
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from asyncio import Future, TaskGroup
-from collections.abc import Sequence
-from typing import Final, TypeGuard
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar
 
 from smtpguard import policy
-from smtpguard.flow.account import LATE, Account, Declined
-from smtpguard.flow.rooms import Body, Exchange, NextHop, Relay, ServesAs
+from smtpguard.flow.account import Account, Declined, objection
+from smtpguard.flow.rooms import Body, Client, Exchange, NextHop, Relay, is_taken
+from smtpguard.lint import Finding
 from smtpguard.mail.reply import Answer, EnhancedCode, Hop, HopFailure, Reply, Verb
 from smtpguard.mail.session import Envelope, Recipient, Session
 
 Asked = Recipient | Declined
+T = TypeVar("T")
 
-MAIL_WITHIN_S: Final = 270.0
-"""RFC 5321 4.5.3.2.2: the client waits five minutes for the answer to MAIL; ours is there before."""
-
-_MAIL_OK: Final = Reply(250, ("Ok",), EnhancedCode(2, 1, 0), Verb.MAIL)
-_RCPT_OK: Final = Reply(250, ("Ok",), EnhancedCode(2, 1, 5), Verb.RCPT)
+MAIL_OK: Final = Reply(250, ("Ok",), EnhancedCode(2, 1, 0), Verb.MAIL)
+"""MAIL answered here, where no next hop is known yet."""
 _NO_MAIL: Final = Reply(503, ("need MAIL before RCPT",), EnhancedCode(5, 5, 1), Verb.RCPT)
 
 
-def transaction(relay: Relay, session: Session, envelope: Envelope) -> Transaction:
-    """The transaction that a MAIL with this envelope opens, as its door needs it."""
-    return (_Walked if session.door == "lmtp" else _Direct)(relay, session, envelope)
-
-
 class Transaction(ABC):
-    """`mail`, then `rcpts` as often as they come, then `body`; or `abort` at any time.
+    """`mail`, then `rcpts` as often as they come, then `receiving` and `body`; or `abort` at any time.
 
-    Answers go to `serve` in the order of what was asked. When it is over (`over`), its record has been written.
+    Answers go to `client`, in the order of what was asked. Its record has been written, and `over` is true, before the
+    last of them.
     """
 
-    def __init__(self, relay: Relay, session: Session, envelope: Envelope) -> None:
+    def __init__(self, relay: Relay, session: Session, envelope: Envelope, client: Client) -> None:
         self.over = False
         relay.under_way += 1
-        self._relay = relay
-        self._envelope = envelope
-        self._account = Account(relay, session, envelope)
-        self._record = self._account.record
+        self.relay = relay
+        self.envelope = envelope
+        self._client = client
+        self.account = Account(relay, session, envelope)
+        self._record = self.account.record
         self._data_started = 0.0
+        self._dot = 0.0
         self._dead: HopFailure | None = None
         self._hop: Hop | None = None
         self._sending = 0  # messages whose answer is still out
+        self._claimed: set[str] = set()  # what this transaction is the attempt for
+        self._is_diverted = False  # once a message
+        self._inspection = relay.inspect(envelope, self._first_hop()) if relay.inspect is not None else None
 
     @property
     def id(self) -> str:
         """The event id."""
-        return self._account.id
+        return self.account.id
 
     # -- the way -------------------------------------------------------------------------------------------------
 
-    @abstractmethod
-    async def mail(self, asked: Sequence[Asked], serve: ServesAs) -> None:
+    def mail(self, asked: Sequence[Asked]) -> None:
         """Open it, with the recipients that came in the same packet; MAIL's answer, then theirs."""
+        if self._inspection is None:
+            self._open(asked)
+            return
 
-    @abstractmethod
-    async def rcpts(self, asked: Sequence[Asked], serve: ServesAs) -> None:
+        def inspected(finding: Finding | None) -> None:
+            if finding is None:
+                self._open(asked)
+            else:
+                self._refuse_mail(self.account.object(finding, Verb.MAIL, count=0), asked)
+
+        self._inspection.at_mail(self._still(inspected))
+
+    def rcpts(self, asked: Sequence[Asked]) -> None:
         """Further recipients, those of one packet together; their answers in order."""
+        self._judge(asked, self._ask)
 
     @abstractmethod
-    async def _relayed(self, head: bytes, body: Body, deadline: float) -> Sequence[Reply]:
-        """Hand the message over; the answers to the dot."""
+    def _open(self, asked: Sequence[Asked]) -> None:
+        """MAIL is fine here: answer it or have it answered, then the recipients."""
 
-    async def body(self, body: Body, head: bytes, message_id: str, serve: ServesAs) -> None:
-        """After the dot: hand the message over; one answer, or on the LMTP door one a recipient taken.
+    @abstractmethod
+    def _ask(self, asked: Sequence[Asked]) -> None:
+        """Have recipients answered that are fine here."""
 
-        `head` is the trace field to put in front. The body stays the caller's, to be closed after this returned.
-        """
-        dot = self._relay.clock()
-        self._record.size = body.size
-        self._record.message_id = message_id
-        self._record.receive_s = dot - self._data_started
-        for reply in await self._relayed(head, body, dot + self._relay.answer_within_s):
-            serve(reply)
-        self._record.next_hop_s += self._relay.clock() - dot
-        self._end()
+    @abstractmethod
+    def _hand_over(self, head: bytes, body: Body, deadline: float) -> None:
+        """Hand the message over; `_answer_dot` ends it."""
+
+    def _judge(self, asked: Sequence[Asked], go: Callable[[Sequence[Asked]], None]) -> None:
+        """Decline whom memory or lint refuse, then go on with all; perhaps later, when DNS has answered."""
+        if not self.relay.standing.is_idle:
+            asked = [self._remembered(item) if isinstance(item, Recipient) else item for item in asked]
+        wanted = [item for item in asked if isinstance(item, Recipient)] if self._inspection is not None else ()
+        if self._inspection is None or not wanted:
+            go(asked)
+            return
+
+        def inspected(findings: Sequence[Finding | None]) -> None:
+            found = iter(findings)
+            go([_objected(item, next(found)) if isinstance(item, Recipient) else item for item in asked])
+
+        self._inspection.at_rcpts(wanted, self._still(inspected))
+
+    def _still(self, go: Callable[[T], None]) -> Callable[[T], None]:
+        """What comes after an inspection, if the transaction is not over then; DNS may have taken its time."""
+
+        def after(inspected: T) -> None:
+            if self.over:
+                return
+            try:
+                go(inspected)
+            except Exception as error:
+                self._client.broke(error)
+
+        return after
+
+    def _remembered(self, rcpt: Recipient) -> Asked:
+        """The recipient, or what is remembered against it."""
+        subject = self.account.subject(rcpt.path, self.next_hop_of(rcpt))
+        local = self.relay.standing.at_rcpt(subject, self._claimed)
+        if local is None:
+            return rcpt
+        return Declined(rcpt.path, policy.Said(local.reply, local.classification), local.source, local.action)
+
+    def next_hop_of(self, rcpt: Recipient) -> NextHop:
+        """Where a recipient goes: as remembered of an earlier attempt, else by `[[route]]`."""
+        relay, sender = self.relay, self.envelope.sender_domain
+        usual = relay.hops[relay.routes.of(sender, rcpt.domain)]
+        if not relay.standing.has_routes:
+            return usual
+        return relay.hops.get(relay.standing.route(self.account.subject(rcpt.path, usual)), usual)
 
     def receiving(self) -> None:
         """354 was said: the stage `receive` begins."""
-        self._data_started = self._relay.clock()
+        self._data_started = self.relay.clock()
 
-    def _take(self, rcpt: Recipient, reply: Reply) -> Reply:
-        self._envelope.rcpts.append(rcpt)
-        return reply
+    def body(self, body: Body, head: bytes, message_id: str) -> None:
+        """After the dot: hand the message over; one answer, or on the LMTP door one a recipient taken.
 
-    async def _message(self, exchange: Exchange, head: bytes, body: Body, deadline: float) -> Answer:
-        """The message itself, if there is time; the exchange is over then."""
-        if deadline - self._relay.clock() < self._relay.reserve_s:
+        `head` is the trace field to put in front. The body stays the caller's, to be closed when it is `over`.
+        """
+        dot = self._dot = self.relay.clock()
+        record = self._record
+        record.size = body.size
+        record.message_id = message_id
+        record.receive_s = dot - self._data_started
+        deadline = dot + self.relay.answer_within_s
+        if self._inspection is None:
+            self._hand_over(head, body, deadline)
+            return
+
+        def inspected(finding: Finding | None) -> None:
+            record.lint_s = self.relay.clock() - dot
+            if finding is None:
+                self._hand_over(head, body, deadline)
+                return
+            reply = self.account.object(finding, Verb.DOT, count=len(self.envelope.rcpts))
+            self._forget(client_gone=False)
+            self._answer_dot([reply] * self.answers_due)
+
+        self._inspection.at_dot(body, self._still(inspected))
+
+    def send(self, exchange: Exchange, head: bytes, body: Body, deadline: float) -> bool:
+        """Send the message itself, if there is time; False: the exchange is over, and nothing will be heard."""
+        if deadline - self.relay.clock() < self.relay.reserve_s:
             exchange.abort()
-            return LATE
+            return False
         self._sending += 1
-        try:
-            said = await exchange.message(head, body, deadline)
-        except BaseException:
-            exchange.abort()
-            raise
-        self._sending -= 1
-        exchange.finish()
-        return said
+        exchange.message(head, body, deadline)
+        return True
 
-    def _settle(self, said: Answer, rcpts: Sequence[Recipient], hop: Hop) -> Reply:
+    def _first_hop(self) -> str:
+        """The next hop that all of this sender's mail goes by; "" where recipients decide."""
+        return self.relay.routes.by_sender(self.envelope.sender_domain) or ""
+
+    def heard(self) -> None:
+        """The answer to a message that was sent."""
+        self._sending -= 1
+
+    def settle(self, said: Answer, rcpts: Sequence[Recipient], hop: Hop) -> Reply:
         """The answer to the message, for the recipients it was for."""
-        if _taken(said):
-            self._account.accept(rcpts, said, hop)
+        if is_taken(said):
+            self.account.accept(rcpts, said, hop)
             return said
         verb = said.verb if said.verb in (Verb.DATA, Verb.BDAT) else Verb.DOT
-        return self._account.refuse(said, verb, hop=hop, count=len(rcpts))
+        return self.account.refuse(said, verb, hop=hop, count=len(rcpts))
+
+    def _answer_dot(self, replies: Sequence[Reply]) -> None:
+        self._record.next_hop_s += self.relay.clock() - self._dot
+        self._end()
+        for reply in replies:
+            self._client.serve(reply)
 
     # -- refusals of ours ------------------------------------------------------------------------------------------
 
@@ -123,29 +200,36 @@ class Transaction(ABC):
         """
         if self._dead is None:
             return None
-        count = len(self._envelope.rcpts) if verb is Verb.DATA else 0
-        return self._account.refuse(self._dead, verb, count=count, hop=self._hop)
+        count = len(self.envelope.rcpts) if verb is Verb.DATA else 0
+        return self.account.refuse(self._dead, verb, count=count, hop=self._hop)
 
     @property
     def is_deferred(self) -> bool:
         """Whether one of the refusals so far was a 4xx."""
-        return self._account.is_deferred
+        return self.account.is_deferred
 
-    def refuse_mail(self, own: policy.Said, serve: ServesAs) -> None:
+    def refuse_mail(self, own: policy.Said) -> None:
         """MAIL is refused by the door itself: the transaction never opens."""
-        serve(self._account.state(own, Verb.MAIL, count=0))
-        self._end()
+        self._refuse_mail(self.account.state(own, Verb.MAIL, count=0), ())
 
-    def refuse_message(self, reason: policy.Own, serve: ServesAs, *, size: int) -> None:
+    def _refuse_mail(self, reply: Reply, asked: Sequence[Asked]) -> None:
+        """The transaction never opens; a deferred MAIL defers what was pipelined behind it."""
+        behind = reply if reply.klass == 4 else _NO_MAIL
+        self._end()
+        self._client.serve(reply)
+        for item in asked:
+            self._client.serve(behind if isinstance(item, Recipient) else item.said.reply)
+
+    def refuse_message(self, reason: policy.Own, *, size: int) -> None:
         """The door refuses the message for its octets: the answer to the dot, once a recipient on the LMTP door."""
         self._record.size = size
-        self._record.receive_s = self._relay.clock() - self._data_started
-        count = len(self._envelope.rcpts)
-        reply = self._account.state(policy.own(reason, Verb.DOT), Verb.DOT, count=count)
-        for _ in range(self.answers_due):
-            serve(reply)
+        self._record.receive_s = self.relay.clock() - self._data_started
+        count = len(self.envelope.rcpts)
+        reply = self.account.state(policy.own(reason, Verb.DOT), Verb.DOT, count=count)
         self._forget(client_gone=False)
         self._end()
+        for _ in range(self.answers_due):
+            self._client.serve(reply)
 
     @property
     @abstractmethod
@@ -159,11 +243,15 @@ class Transaction(ABC):
         if not self.over:
             self._record.client_gone = client_gone
             self._forget(client_gone=client_gone)
-            self._end(is_aborted=bool(self._envelope.rcpts) and self._dead is None)
+            self._end(is_aborted=bool(self.envelope.rcpts) and self._dead is None)
 
     def client_gone(self) -> None:
         """The client left after the dot: the next hop's answer is still waited for, and recorded."""
         self._record.client_gone = True
+
+    def broke(self, error: Exception) -> None:
+        """rooms.Hears."""
+        self._client.broke(error)
 
     @abstractmethod
     def _forget(self, *, client_gone: bool) -> None:
@@ -172,206 +260,16 @@ class Transaction(ABC):
     def _end(self, *, is_aborted: bool = False) -> None:
         if not self.over:
             self.over = True
-            self._relay.under_way -= 1
-            self._account.close(is_aborted=is_aborted, is_unknown=self._sending > 0)
+            self.relay.under_way -= 1
+            if self._inspection is not None:
+                self._inspection.finish()
+                report = self._inspection.report
+                self._record.findings, self._record.skipped = report.findings, report.skipped
+            self.account.close(is_aborted=is_aborted, is_unknown=self._sending > 0)
 
 
-class _Direct(Transaction):
-    """The SMTP door's: one next hop, which answers each command itself.
-
-    Where `[[route]]` makes the next hop depend on the recipient, MAIL is answered here, the first recipient decides,
-    and a refusal of MAIL becomes each recipient's answer (contract 1.1).
-    """
-
-    def __init__(self, relay: Relay, session: Session, envelope: Envelope) -> None:
-        super().__init__(relay, session, envelope)
-        self._next_hop: NextHop | None = None
-        self._exchange: Exchange | None = None
-
-    @property
-    def answers_due(self) -> int:
-        return 1
-
-    async def mail(self, asked: Sequence[Asked], serve: ServesAs) -> None:
-        name = self._relay.routes.by_sender(self._envelope.sender_domain)
-        if name is None:
-            serve(_MAIL_OK)
-            await self.rcpts(asked, serve)
-            return
-        exchange = await self._begin(self._relay.hops[name], asked)
-        said = exchange.mail
-        if _taken(said):
-            serve(said)
-            await self._serve_rcpts(asked, exchange, exchange.rcpts, serve)
-            return
-        own = bool(self._envelope.params)
-        reply = self._account.refuse(said, Verb.MAIL, hop=exchange.hop, count=0, own_parameters=own)
-        serve(reply)
-        behind = reply if reply.klass == 4 else _NO_MAIL  # a deferred MAIL defers what was pipelined behind it
-        for item in asked:
-            serve(behind if isinstance(item, Recipient) else item.said.reply)
-        self._end()
-
-    async def rcpts(self, asked: Sequence[Asked], serve: ServesAs) -> None:
-        if self._dead is not None:
-            at_mail = self._exchange is not None and self._dead is self._exchange.mail
-            for item in asked:
-                verb = Verb.MAIL if at_mail else Verb.RCPT
-                serve(self._account.refuse(self._dead, verb, rcpt=item.path, hop=self._hop))
-            return
-        if self._next_hop is None:
-            self._next_hop = self._first_hop(asked)
-        asked = [self._held_to_one_hop(item) for item in asked]
-        wanted = [item for item in asked if isinstance(item, Recipient)]
-        futures: Sequence[Future[Answer]] = ()
-        exchange = self._exchange
-        if exchange is not None:
-            futures = exchange.send(wanted) if _taken(exchange.mail) else ()
-        elif self._next_hop is not None and wanted:
-            exchange = await self._begin(self._next_hop, wanted)
-            futures = exchange.rcpts
-        await self._serve_rcpts(asked, exchange, futures, serve)
-
-    def _first_hop(self, asked: Sequence[Asked]) -> NextHop | None:
-        """The next hop of the first recipient: it becomes the whole transaction's."""
-        for item in asked:
-            if isinstance(item, Recipient):
-                return self._relay.hops[self._relay.routes.of(self._envelope.sender_domain, item.domain)]
-        return None
-
-    def _held_to_one_hop(self, item: Asked) -> Asked:
-        if isinstance(item, Declined) or self._next_hop is None:
-            return item
-        if self._relay.routes.of(self._envelope.sender_domain, item.domain) == self._next_hop.name:
-            return item
-        return Declined(item.path, policy.own(policy.Own.OTHER_NEXT_HOP, Verb.RCPT))
-
-    async def _begin(self, hop: NextHop, asked: Sequence[Asked]) -> Exchange:
-        self._next_hop = hop
-        self._record.next_hop = hop.name
-        started = self._relay.clock()
-        wanted = [item for item in asked if isinstance(item, Recipient)]
-        deadline = started + min(MAIL_WITHIN_S, self._relay.answer_within_s)
-        exchange = await hop.begin(self._envelope, wanted, deadline, size=self._envelope.size)
-        self._record.next_hop_s += self._relay.clock() - started
-        self._exchange, self._hop = exchange, exchange.hop
-        return exchange
-
-    async def _serve_rcpts(
-        self, asked: Sequence[Asked], exchange: Exchange | None, futures: Sequence[Future[Answer]], serve: ServesAs
-    ) -> None:
-        started = self._relay.clock()
-        waiting = iter(futures)
-        for item in asked:
-            if isinstance(item, Declined):
-                serve(self._account.decline(item))
-                continue
-            assert exchange is not None  # there is a recipient, so there was a hop to begin with
-            mail = exchange.mail
-            said = await next(waiting) if _taken(mail) else mail
-            if isinstance(said, HopFailure):
-                self._dead = said
-            if _taken(said):
-                serve(self._take(item, said))
-                continue
-            own = bool(item.params or (said is mail and self._envelope.params))
-            verb = Verb.MAIL if said is mail else Verb.RCPT
-            serve(self._account.refuse(said, verb, rcpt=item.path, hop=exchange.hop, own_parameters=own))
-        self._record.next_hop_s += self._relay.clock() - started
-
-    async def _relayed(self, head: bytes, body: Body, deadline: float) -> Sequence[Reply]:
-        assert self._exchange is not None  # DATA was taken, so a recipient was
-        said = await self._message(self._exchange, head, body, deadline)
-        return [self._settle(said, self._envelope.rcpts, self._exchange.hop)]
-
-    def _forget(self, *, client_gone: bool) -> None:
-        if self._exchange is not None:
-            if client_gone:
-                self._exchange.abort()
-            self._exchange.finish()
-
-    def _end(self, *, is_aborted: bool = False) -> None:
-        self._forget(client_gone=False)
-        super()._end(is_aborted=is_aborted)
-
-
-class _Walked(Transaction):
-    """The LMTP door's: envelope and body are kept until the dot and then walked in one go."""
-
-    @property
-    def answers_due(self) -> int:
-        return len(self._envelope.rcpts)
-
-    async def mail(self, asked: Sequence[Asked], serve: ServesAs) -> None:
-        serve(_MAIL_OK)
-        await self.rcpts(asked, serve)
-
-    async def rcpts(self, asked: Sequence[Asked], serve: ServesAs) -> None:
-        for item in asked:
-            serve(self._account.decline(item) if isinstance(item, Declined) else self._take(item, _RCPT_OK))
-
-    async def _relayed(self, head: bytes, body: Body, deadline: float) -> Sequence[Reply]:
-        """To each next hop side by side; the answers in the recipients' order."""
-        rcpts = self._envelope.rcpts
-        groups: dict[str, list[int]] = {}
-        for index, rcpt in enumerate(rcpts):
-            groups.setdefault(self._relay.routes.of(self._envelope.sender_domain, rcpt.domain), []).append(index)
-        self._record.next_hop = ",".join(groups)
-        if len(groups) == 1:
-            [name] = groups
-            return await self._deliver(self._relay.hops[name], rcpts, head, body, deadline)
-        async with TaskGroup() as side_by_side:
-            tasks = {
-                name: side_by_side.create_task(
-                    self._deliver(self._relay.hops[name], [rcpts[index] for index in indexes], head, body, deadline)
-                )
-                for name, indexes in groups.items()
-            }
-        answers = {
-            index: answer
-            for name, indexes in groups.items()
-            for index, answer in zip(indexes, tasks[name].result(), strict=True)
-        }
-        return [answers[index] for index in range(len(rcpts))]
-
-    async def _deliver(
-        self, next_hop: NextHop, rcpts: Sequence[Recipient], head: bytes, body: Body, deadline: float
-    ) -> list[Reply]:
-        """The message to one next hop, for these recipients; an answer for each."""
-        account = self._account
-        size = len(head) + body.size
-        exchange = await next_hop.begin(self._envelope, rcpts, deadline - self._relay.reserve_s, size=size)
-        hop = exchange.hop
-        try:
-            if not _taken(exchange.mail):
-                own = bool(self._envelope.params)
-                reply = account.refuse(exchange.mail, Verb.MAIL, hop=hop, count=len(rcpts), own_parameters=own)
-                return [reply] * len(rcpts)
-            replies: list[Reply] = []
-            taken: list[int] = []
-            for index, (rcpt, future) in enumerate(zip(rcpts, exchange.rcpts, strict=True)):
-                said = await future
-                if _taken(said):
-                    taken.append(index)
-                    replies.append(said)
-                else:
-                    own = bool(rcpt.params)
-                    replies.append(account.refuse(said, Verb.RCPT, rcpt=rcpt.path, hop=hop, own_parameters=own))
-            if taken:
-                said = await self._message(exchange, head, body, deadline)
-                reply = self._settle(said, [rcpts[index] for index in taken], hop)
-                for index in taken:
-                    replies[index] = reply
-            return replies
-        except BaseException:
-            exchange.abort()
-            raise
-        finally:
-            exchange.finish()
-
-    def _forget(self, *, client_gone: bool) -> None:
-        """Nothing was sent before the dot."""
-
-
-def _taken(said: Answer) -> TypeGuard[Reply]:
-    return isinstance(said, Reply) and said.klass == 2
+def _objected(rcpt: Recipient, finding: Finding | None) -> Asked:
+    """The recipient, or the finding that refuses it."""
+    if finding is None:
+        return rcpt
+    return Declined(rcpt.path, objection(finding, Verb.RCPT), "lint", rule=finding.rule)

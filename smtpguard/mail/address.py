@@ -77,7 +77,8 @@ def parse_mail(argument: bytes, *, offered: frozenset[str] | None = None) -> Env
                 pass  # RFC 4954 5: the submitter's name, of no use to the next hop's own login
             case _:
                 raise _unsupported(name, Verb.MAIL)
-    _check_utf8(path, Verb.MAIL, smtputf8=envelope.smtputf8)
+    if not path.isascii():
+        _check_utf8(path, Verb.MAIL, smtputf8=envelope.smtputf8)
     envelope.params = tuple(passed)
     return envelope
 
@@ -90,8 +91,9 @@ def parse_rcpt(argument: bytes, *, smtputf8: bool = False, offered: frozenset[st
     for name, _value, _raw in parameters:
         if name not in (b"NOTIFY", b"ORCPT") or (offered is not None and "DSN" not in offered):
             raise _unsupported(name, Verb.RCPT)
-    _check_utf8(path, Verb.RCPT, smtputf8=smtputf8)
-    return Recipient(path, tuple(raw for _name, _value, raw in parameters))
+    if not path.isascii():
+        _check_utf8(path, Verb.RCPT, smtputf8=smtputf8)
+    return Recipient(path, tuple([raw for _name, _value, raw in parameters]) if parameters else ())
 
 
 def _frame(argument: bytes, verb: Verb) -> tuple[bytes, list[tuple[bytes, bytes | None, bytes]]]:
@@ -121,8 +123,6 @@ def _unsupported(name: bytes, verb: Verb) -> SyntaxRefused:
 
 
 def _check_utf8(path: bytes, verb: Verb, *, smtputf8: bool) -> None:
-    if path.isascii():
-        return
     if not smtputf8:  # RFC 6531 3.5
         raise SyntaxRefused(553, (5, 6, 7), "a non-ASCII address needs SMTPUTF8", verb)
     try:

@@ -1,17 +1,25 @@
-"""A message as raw bytes: its header section, and the one field that we put in front (RFC 5322 2.2, RFC 5321 4.4)."""
+"""A message as raw octets: its fields, its parts, and the field that we put in front (RFC 5322, RFC 5321 4.4)."""
 
 from __future__ import annotations
 
 import re
-from typing import Final
+from collections.abc import Iterator
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
 
+from smtpguard.mail.fields import HEADER_LIMIT, Fields, unfolded
+from smtpguard.mail.mailbox import Mailbox, mailboxes
+from smtpguard.mail.mime import Part, outline, walk
+from smtpguard.mail.octets import Buffer, LongLines, first_8bit, long_lines, newlines
 from smtpguard.mail.reply import clean
 from smtpguard.mail.session import Session
+
+if TYPE_CHECKING:
+    from smtpguard.mail.page import Bodies
 
 HEAD_OCTETS: Final = 65_536
 """How much of a message is kept at hand for reading header fields."""
 
-_FOLD = re.compile(rb"\r\n(?=[ \t])")
 # RFC 5321 4.1.2 Domain and address-literal, and what XFORWARD may bring: enough for a comment-free token.
 _TOKEN = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}")
 
@@ -39,7 +47,7 @@ def header_field(head: bytes, name: bytes) -> str:
             break
         stop += 2
     value = section[start:] if stop < 0 else section[start:stop]
-    return clean(_FOLD.sub(b"", value).strip().decode("utf-8", "replace"), utf8=True)
+    return clean(unfolded(value).decode("utf-8", "replace"), utf8=True)
 
 
 # RFC 5321 4.4: Id = CFWS "ID" FWS ( Atom / msg-id ); Postfix, Exim and sendmail write their queue id there.
@@ -73,3 +81,60 @@ def received_field(session: Session, *, hostname: str, id: str, date: str, utf8:
     else:
         source = f"from {helo} ([{session.peer_ip}])"
     return f"Received: {source}\r\n\tby {hostname} (smtpguard) with {kind} id {id};\r\n\t{date}\r\n".encode()
+
+
+class Message(Fields):
+    """A message over its raw octets (CRLF line ends, dots unstuffed): header fields at once, the rest when asked for.
+
+    `raw` is bytes, or a memory-mapped file where the message is large; it is only read. A header section that does not
+    end within HEADER_LIMIT octets is cut there.
+    """
+
+    def __init__(self, raw: Buffer) -> None:
+        self.raw: Final = raw
+        self.size: Final = len(raw)
+        end = 0 if raw[:2] == b"\r\n" else raw.find(b"\r\n\r\n", 0, HEADER_LIMIT)
+        if end >= 0:
+            self.body_offset = end + (4 if end else 2)
+            super().__init__(raw[:end])
+        else:  # no body (RFC 5322 2.1), or no header that ends
+            self.body_offset = min(self.size, HEADER_LIMIT)
+            super().__init__(raw[: self.body_offset].removesuffix(b"\r\n"))
+        self._mailboxes: dict[bytes, tuple[Mailbox, ...]] = {}
+
+    @cached_property
+    def root(self) -> Part:
+        """The message as a MIME part, with the parts below it."""
+        return outline(self)
+
+    def walk(self) -> Iterator[Part]:
+        """The root and all parts below it, in the order of their octets."""
+        return walk(self.root)
+
+    def mailboxes(self, name: bytes) -> tuple[Mailbox, ...]:
+        """What the fields of a name (lower case) list (RFC 5322 3.4), with entries that are no address."""
+        found = self._mailboxes.get(name)
+        if found is None:
+            found = self._mailboxes[name] = tuple(box for field in self.all(name) for box in mailboxes(field.value))
+        return found
+
+    @cached_property
+    def bodies(self) -> Bodies:
+        """The texts and pages that a reader is shown, each read once."""
+        from smtpguard.mail.page import bodies  # brings the HTML parser with it, which most commands do without
+
+        return bodies(self.root)
+
+    @cached_property
+    def body_8bit_at(self) -> int | None:
+        """Where the body's first octet above 127 stands; None: it is US-ASCII."""
+        return first_8bit(self.raw, self.body_offset, self.size)
+
+    @cached_property
+    def long_lines(self) -> LongLines | None:
+        """The lines, of header and body, that are longer than SMTP takes; None where none is."""
+        return long_lines(self.raw)
+
+    def line_of(self, offset: int) -> int:
+        """The number of the line, from 1, that holds the octet at `offset`."""
+        return newlines(self.raw, offset) + 1

@@ -141,6 +141,10 @@ tls = "none"
 connections = 300
 discard_keywords = {discarded}
 
+[lint]
+mode = "{lint}"
+[store]
+url = "sqlite:///{directory}/history.db"
 [http]
 listen = "{http}"
 
@@ -162,6 +166,7 @@ def guard(*, everything: bool, http_port: int = 0, discarded: Sequence[str] = ()
                 discarded=list(discarded),
                 http=f"127.0.0.1:{http_port}" if everything else "",
                 deliveries="all" if everything else "problems",
+                lint="off",
             )
         )
         return [sys.executable, "-m", "smtpguard", "serve", "--config", config]

@@ -97,6 +97,77 @@ def test_a_fault_of_ours_is_no_dead_address(text: str) -> None:
         assert not match(text, verb=verb).category.startswith("recipient."), verb
 
 
+_DEAD = {"recipient.unknown", "recipient.disabled", "recipient.domain", "recipient.syntax"}
+# what a refusal of ours may stand behind: the words of a dead address, and its code
+_DEAD_ADDRESS = [
+    "550 5.1.1 <user@example.com>: Recipient address rejected: {}",
+    "550 Requested action not taken: mailbox unavailable. {}",
+    "550 mailbox unavailable ({})",
+    "550 5.1.1 User rejected: {}",
+    "550 5.2.1 {}: mailbox unavailable",
+    "550 5.1.1 {}",
+]
+
+
+@pytest.mark.parametrize("around", _DEAD_ADDRESS)
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "Client host [192.0.2.7] blocked using zen.spamhaus.org",
+        "your IP address is on our blacklist",
+        "poor reputation of 192.0.2.7",
+        "rejected by our policy",
+        "message looks like spam",
+        "SPF does not allow 192.0.2.7",
+        "DMARC policy of example.org is reject",
+        "no reverse DNS for 192.0.2.7",
+        "invalid HELO name",
+        "sender address is blocked here",
+        "sender domain does not exist",
+        "relaying denied",
+        "authentication required",
+        "must issue STARTTLS first",
+        "too many connections from you",
+        "sending from this account is disabled",
+        "outgoing mail of example.org has been suspended",
+        "service unavailable, try again later",
+        "greylisted for 5 minutes",
+        "message too large",
+    ],
+)
+def test_no_words_around_a_fault_of_ours_make_a_dead_address(around: str, reason: str) -> None:
+    text = around.format(reason)
+    for verb in (None, Verb.RCPT, Verb.DOT):
+        assert match(text, verb=verb).category not in _DEAD, verb
+
+
+@pytest.mark.parametrize(
+    ("text", "verb", "category"),
+    [
+        ("550 No such user", None, "recipient.unknown"),
+        ("550 No such user", Verb.RCPT, "recipient.unknown"),
+        ("550 No such user", Verb.MAIL, "sender.invalid"),
+        ("535 Benutzername unbekannt", None, "recipient.unknown"),
+        ("535 Benutzername unbekannt", Verb.AUTH, "access.auth_required"),
+        ("501 Invalid domain name", Verb.RCPT, "recipient.domain"),
+        ("501 Invalid domain name", Verb.EHLO, "identity.bad_helo"),
+        ("554 Spam detected", Verb.DOT, "content.spam"),
+        ("554 Spam detected", Verb.CONNECT, "reputation.ip_listed"),
+        # words that name the cause itself are believed at any verb
+        ("550 5.1.1 Recipient address rejected: User unknown", Verb.MAIL, "recipient.unknown"),
+    ],
+)
+def test_nothing_is_at_fault_before_it_was_named(text: str, verb: Verb | None, category: str) -> None:
+    assert match(text, verb=verb).category == category
+
+
+def test_the_enhanced_code_decides_between_words_as_telling() -> None:
+    words = "not enough storage space for the recipient, system busy"
+    assert match(f"450 4.2.2 {words}").category == "recipient.full"
+    assert match(f"450 4.3.1 {words}").category == "server.error"
+    assert match("550 5.1.1 user unknown or account disabled").category == "recipient.disabled"  # 5.1.1 decides nothing
+
+
 def test_what_nobody_knows_is_unknown_and_says_so() -> None:
     found = match("599 gnarl")
     assert (found.category, found.rule, found.confidence, found.group) == ("unknown", "", 0.0, "unknown")

@@ -1,12 +1,19 @@
 """How right the rules are on replies that they were not written from, and how honest their confidence is.
 
-held_out.jsonl was written before the rules, as postmasters in thirteen languages might word each cause, with well-known
-texts of servers among them; some of half A later, against weaknesses found. Half A was looked at while the rules were
-written, half B never: its figure alone is of replies unseen. It was written by who then wrote the rules, though, so it
-shares their idea of what servers say. Nothing of the collected development replies is unseen: all their labels were
-read before anybody thought of keeping a tenth of the sources aside, and what was read cannot be unread. Their figures
-say that known replies are still read, no more. Run as a program, this prints the calibration:
-`python tests/classify/test_generality.py`.
+held_out.jsonl holds sets of replies, each written whole before the classifier saw one of them. A and B, before the
+rules: as postmasters in thirteen languages might word each cause. C to H, one after the other, once the rules were
+there; what was misread was mended in general words before the next was written. C to F are texts of mail servers,
+providers, filters and sending services as remembered, and odd wordings of our own; G and H are pieces of replies, with
+no more than a basic code to go by. Only the first figure of a set is of replies unseen, the right cause (coarse):
+
+    set                             C    D    E    F    G    H
+    replies                       512  172  117   72  136  108
+    rules as they were before C    84   84   81   79   72   72 %
+    rules as they were then        84   84   86   85   72   72 %
+
+All are harder than what servers send, for many are odd on purpose, and they were written by who wrote the rules. Of the
+collected development replies the rules' first reading had 89 %. The figures below say that known replies are still
+read, no more. Run as a program, this prints the calibration: `python tests/classify/test_generality.py`.
 """
 
 from __future__ import annotations
@@ -43,9 +50,12 @@ class Answered(NamedTuple):
         return self.answer.category in self.allowed
 
 
-def answered(half: str, classifier: Classifier = CLASSIFIER) -> Iterator[Answered]:
+SETS = "ABCDEFGH"
+
+
+def answered(sets: str = SETS, classifier: Classifier = CLASSIFIER) -> Iterator[Answered]:
     for row in ROWS:
-        if row["half"] in half:
+        if row["set"] in sets:
             asked = said(row["reply"], host=row.get("next_hop", ""), verb=verb_of(row.get("verb", "")))
             yield Answered(row, classifier.match(asked.reply, asked.host, verb_known=asked.verb is not None))
 
@@ -59,32 +69,33 @@ def calibration(answers: list[Answered]) -> list[tuple[float, int, float]]:
 
 
 def test_the_held_out_replies_are_well_formed() -> None:
-    assert len(ROWS) >= 400
+    assert len(ROWS) >= 1800
+    assert {row["set"] for row in ROWS} == set(SETS)
     assert {row["expected"] for row in ROWS} == set(CATEGORIES)
     assert all(set(row["also"]) <= set(CATEGORIES) for row in ROWS)
     assert len({row["reply"] for row in ROWS}) == len(ROWS)
 
 
-@pytest.mark.parametrize("half", ["A", "B"])
-def test_unseen_wordings_are_read(half: str) -> None:
-    answers = list(answered(half))
+@pytest.mark.parametrize("name", SETS)
+def test_the_wordings_of_each_set_are_read(name: str) -> None:
+    answers = list(answered(name))
     wrong = [one for one in answers if not one.is_right and one.answer.category not in UNSPECIFIC]
     assert sum(one.is_right for one in answers) / len(answers) >= 0.95
     assert len(wrong) / len(answers) <= 0.04
 
 
 def test_a_fault_of_the_sender_is_no_dead_address() -> None:
-    alive = [one for one in answered("AB") if not one.allowed & DEAD]
+    alive = [one for one in answered() if not one.allowed & DEAD]
     assert sum(one.answer.category in DEAD for one in alive) / len(alive) <= 0.005
 
 
 def test_dead_addresses_are_found() -> None:
-    dead = [one for one in answered("AB") if one.row["expected"] in DEAD and one.row["reply"].startswith("5")]
+    dead = [one for one in answered() if one.row["expected"] in DEAD and one.row["reply"].startswith("5")]
     assert sum(one.answer.category in DEAD for one in dead) / len(dead) >= 0.95
 
 
 def test_the_sure_answers_are_right() -> None:
-    sure = [one for one in answered("AB") if one.answer.confidence >= 0.8]
+    sure = [one for one in answered() if one.answer.confidence >= 0.8]
     assert len(sure) > len(ROWS) / 2
     assert sum(one.is_right for one in sure) / len(sure) >= 0.97
 
@@ -103,5 +114,5 @@ def test_no_two_rules_of_one_weight_differ() -> None:
 
 
 if __name__ == "__main__":
-    for confidence, count, right in calibration(list(answered("AB"))):
+    for confidence, count, right in calibration(list(answered())):
         print(f"{confidence:5.2f} {count:5} {right:7.1%}")  # noqa: T201

@@ -205,6 +205,13 @@ def test_recipient_and_reply_of_each_mailer(name: str, line_end: bytes) -> None:
     assert [seen(notice) for notice in read_message(octets)] == SAMPLES[name]
 
 
+@pytest.mark.parametrize("name", SAMPLES)
+def test_a_reply_knows_the_verb_that_was_told(name: str) -> None:
+    for notice in read_message(sample(name)):
+        if notice.reply is not None and notice.verb is not None:
+            assert notice.reply.verb is notice.verb
+
+
 def test_what_a_dsn_tells_besides() -> None:
     first, second = read_message(sample("postfix-two"))
     assert first.kind == "dsn"

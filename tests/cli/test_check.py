@@ -287,15 +287,14 @@ def test_offline_skips_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture
         code = command(tmp_path / "s.toml", as_json=True)
     found = json.loads(capsys.readouterr().out)
     assert (code, found["ok"]) == (0, True)
-    assert found["checks"][-1] == {
-        "name": "next_hop.default",
-        "state": "skip",
-        "message": "was not asked",
-        "remedy": "",
-    }
+    assert found["checks"][-2:] == [
+        {"name": name, "state": "skip", "message": "was not asked", "remedy": ""}
+        for name in ("next_hop.default", "resolver")
+    ]
 
 
-NO_PORTS = '[listen]\nlmtp = "127.0.0.1:0"\nsmtp = ""\n[http]\nlisten = ""\n'
+# and nothing that the DNS would be asked for
+NO_PORTS = '[lint]\nmode = "off"\n[listen]\nlmtp = "127.0.0.1:0"\nsmtp = ""\n[http]\nlisten = ""\n'
 
 
 def test_a_problem_is_exit_code_1_and_quiet_leaves_only_that(

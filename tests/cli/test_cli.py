@@ -283,7 +283,7 @@ def test_an_id_needs_a_log() -> None:
     assert "needs the log that has it" in " ".join(run("explain", "--id", "4XyZ00002").stderr.split())
 
 
-@pytest.mark.parametrize("group", [(), ("rules",), ("config",)])
+@pytest.mark.parametrize("group", [(), ("rules",), ("config",), ("suppress",), ("store",)])
 def test_no_summary_of_a_command_is_cut(group: tuple[str, ...]) -> None:
     _, _, commands = run(*group, "--help").stdout.partition("Commands:\n")
     assert commands

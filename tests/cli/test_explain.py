@@ -73,6 +73,34 @@ def test_json_is_one_object(capsys: pytest.CaptureFixture[str]) -> None:
     assert "blocklist" not in found  # absent rather than null
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            "550 5.7.515 Access denied, sending domain NEWS.EXAMPLE.ORG doesn't meet the required authentication "
+            "level. Spf= Fail , Dkim= Pass , DMARC= Fail",
+            {"domain": "news.example.org", "auth_results": "SPF fail, DKIM pass, DMARC fail"},
+        ),
+        (
+            "421 4.7.0 [TSS04] Messages from 192.0.2.7 temporarily deferred due to unexpected volume or user "
+            "complaints; see https://postmaster.yahooinc.com/error-codes.",
+            {
+                "ip": "192.0.2.7",
+                "provider_code": "TSS04",
+                "url": "https://postmaster.yahooinc.com/error-codes",
+            },
+        ),
+        ("552 5.3.4 Message size exceeds fixed limit of 10485760 bytes", {"limit": "10485760 bytes"}),
+        ("550 5.1.1 No such user", {}),
+    ],
+)
+def test_json_tells_what_the_text_says(text: str, told: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert explain(text, as_json=True) == 0
+    found = json.loads(capsys.readouterr().out)
+    fields = ("ip", "domain", "limit", "auth_results", "provider_code", "url")
+    assert {name: found[name] for name in fields if name in found} == told  # what is not said is absent
+
+
 def test_text_without_a_code_is_read_as_5xx_and_that_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert explain("user unknown", as_json=True) == 0
     found = json.loads(capsys.readouterr().out)
@@ -356,8 +384,8 @@ def test_an_id_is_looked_up(log: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert "u2@r.example" in capsys.readouterr().out
     assert explain(str(log), id="4XyZ99999") == 1
     assert "no refusal with the id 4XyZ99999" in capsys.readouterr().err
-    assert explain(id="4XyZ00002") == 2
-    assert "--id needs the log that has it" in capsys.readouterr().err
+    assert explain(id="4XyZ00002") == 2  # the history that no configuration names
+    assert "explain --id 4XyZ00002 /var/log" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["ordinary.eml", "vacation.eml"])

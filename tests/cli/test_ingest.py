@@ -11,16 +11,21 @@ from typing import Any
 
 import pytest
 
+from smtpguard.cli.explain import run as explain
 from smtpguard.cli.ingest import FIELDS, run
+from smtpguard.cli.store import opened
 from smtpguard.record import FIELDS as RECORD_FIELDS
+from smtpguard.record import Masker
+from tests.history.stores import SEED, started
 
 NOTICES = Path(__file__).parents[1] / "classify" / "notices"
 COMMON = {"@timestamp", "log.level", "message", "event.action"}
 
 
-def ingest(*names: Path | str, environ: dict[str, str] | None = None, **options: Any) -> int:
+def ingest(*names: Path | str, environ: dict[str, str] | None = None, store: str = "", **options: Any) -> int:
+    """Without a `store`, the log is all."""
     given = {"log": None, "as_json": False, "quiet": False, **options}
-    return run([str(name) for name in names], None, environ or {}, **given)
+    return run([str(name) for name in names], None, {"SMTPGUARD__STORE__URL": store, **(environ or {})}, **given)
 
 
 @pytest.fixture(autouse=True)
@@ -180,3 +185,79 @@ def test_our_own_bounce_leads_back_to_our_log(capsys: pytest.CaptureFixture[str]
     assert line["event.id"] == "01JD5Z8Q7KX3"
     assert line["server.address"] == "mx.receiver.example"
     assert line["smtp.reply.text"] == "<b***@receiver.example>: User unknown"
+
+
+# --- the history ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> str:
+    """A store as the service makes it, with a key of hashed addresses that is not this host's."""
+    url = f"sqlite:///{tmp_path}/h.db"
+    with started(url):
+        pass
+    return url
+
+
+def kept(url: str, what: str = "id, rcpt, category") -> list[tuple[Any, ...]]:
+    with opened(url) as database:
+        return database.query(f"SELECT {what} FROM notices ORDER BY rcpt")
+
+
+def test_a_notice_is_kept_once_and_logged_each_time(store: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ingest(NOTICES / "postfix-two.eml", NOTICES / "postfix-two.eml", store=store) == 0
+    read = capsys.readouterr()
+    assert len(read.out.splitlines()) == 4
+    assert read.err == "4 notices in 2 messages (failed 4); 2 new in the history\n"
+    rows = kept(store, "rcpt, category, queue_id, rcpt_id")
+    assert [row[:3] for row in rows] == [
+        ("b***@receiver.example", "recipient.unknown", "4XyZ0k5mLz"),
+        ("c***@other.example", "content.spam", "4XyZ0k5mLz"),
+    ]
+    # the log's hash is the store's: the one is found by the other
+    hashed = Masker("mask", SEED).id(b"bob@receiver.example")
+    assert (json.loads(read.out.splitlines()[0])["smtp.rcpt_id"], rows[0][3]) == (hashed, hashed)
+    with opened(store) as database:
+        assert database.query("SELECT category, n FROM tallies ORDER BY category") == [
+            ("content.spam", 1),
+            ("recipient.unknown", 1),
+        ]
+    assert ingest(NOTICES / "postfix-two.eml", store=store) == 0
+    assert capsys.readouterr().err == "2 notices in 1 message (failed 2)\n"
+    assert len(kept(store)) == 2
+
+
+def test_complaints_and_deliveries_are_kept_too(store: str) -> None:
+    assert ingest(NOTICES / "arf.eml", NOTICES / "delivered.eml", store=store) == 0
+    assert sorted(kept(store, "kind, action, category")) == [("arf", "complaint", ""), ("dsn", "relayed", "")]
+
+
+def test_all_notices_can_be_kept(store: str) -> None:
+    assert ingest(NOTICES, store=store, quiet=True) == 0
+    assert len(kept(store)) > 20
+
+
+@pytest.mark.parametrize("log", [None, "notices.log"])
+def test_a_history_that_is_away_is_75_and_nothing_is_logged(
+    store: str, log: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "h.db").write_bytes(b"no database" * 1000)
+    assert ingest(NOTICES / "qmail.eml", store=store, log=tmp_path / log if log else None) == 75
+    read = capsys.readouterr()
+    assert (read.out, (tmp_path / "notices.log").exists()) == ("", False)
+    assert "h.db" in read.err
+
+
+def test_where_there_is_no_history_the_log_is_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ingest(NOTICES / "qmail.eml", store=f"sqlite:///{tmp_path}/none.db") == 0
+    read = capsys.readouterr()
+    assert len(read.out.splitlines()) == 3
+    assert "not in the history" in read.err
+    assert not (tmp_path / "none.db").exists()
+
+
+def test_what_was_ingested_is_told_by_its_queue_id(store: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ingest(NOTICES / "postfix-two.eml", store=store, quiet=True) == 0
+    capsys.readouterr()
+    assert explain((), None, id="4XyZ0k5mLz", store_url=store) == 0
+    assert "failed for b***@receiver.example" in capsys.readouterr().out

@@ -12,6 +12,7 @@ import pytest
 from smtpguard.classify import load
 from smtpguard.cli import rules
 from smtpguard.cli.rules import show_list, show_rule, unmatched
+from smtpguard.lint import RULES as LINT_RULES
 
 OWN = """
 [[rule]]
@@ -39,16 +40,16 @@ def said(capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_the_list_has_every_rule_and_ours_first(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert show_list([own], category="", provider="", as_json=False, color=False) == 0
+    assert show_list([own], category="", provider="", family="", as_json=False, color=False) == 0
     lines = said(capsys).splitlines()
-    assert len(lines) == len(RULES) + 1
+    assert len(lines) == len(RULES) + 1 + len(LINT_RULES)
     assert lines[0].split()[:2] == ["partner.quota", "rate.limited"]
     assert lines[0].endswith("(yours)")
 
 
 @pytest.mark.parametrize("category", ["auth", "auth.spf", "unknown"])
 def test_the_list_of_a_category_or_group(category: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert show_list([], category=category, provider="", as_json=True, color=False) == 0
+    assert show_list([], category=category, provider="", family="", as_json=True, color=False) == 0
     found = json.loads(said(capsys))
     assert {rule["id"] for rule in found} == {
         rule.id for rule in RULES if rule.category == category or rule.category.startswith(f"{category}.")
@@ -56,15 +57,33 @@ def test_the_list_of_a_category_or_group(category: str, capsys: pytest.CaptureFi
 
 
 def test_the_list_of_a_provider(capsys: pytest.CaptureFixture[str]) -> None:
-    assert show_list([], category="", provider="google", as_json=True, color=False) == 0
+    assert show_list([], category="", provider="google", family="", as_json=True, color=False) == 0
     found = json.loads(said(capsys))
     assert found
     assert all("google" in rule["provider"] for rule in found)
 
 
+def test_the_list_of_a_lint_family(capsys: pytest.CaptureFixture[str]) -> None:
+    assert show_list([], category="", provider="", family="dma", as_json=True, color=False) == 0
+    found = json.loads(said(capsys))
+    assert {rule["id"] for rule in found} == {code for code in LINT_RULES if code.startswith("DMA")}
+    assert all(rule["kind"] == "lint" and rule["fix"] for rule in found)
+    assert show_list([], category="", provider="", family="XXX", as_json=True, color=False) == 2
+
+
+@pytest.mark.parametrize("id", ["SPF003", "spf003", "spf-fail"])
+def test_a_rule_of_the_lint_is_shown_by_code_and_name(id: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert show_rule([], id, as_json=False, color=False) == 0
+    text = said(capsys)
+    for words in ("SPF003 spf-fail", "Fix", "We would say   550 5.7.23", "Category       auth.spf"):
+        assert words in text
+    assert show_rule([], id, as_json=True, color=False) == 0
+    assert json.loads(said(capsys))["answer"] == "550 5.7.23"
+
+
 @pytest.mark.parametrize(("category", "provider"), [("spf", ""), ("", "gmail.com")])
 def test_a_wrong_name_is_2(category: str, provider: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert show_list([], category=category, provider=provider, as_json=False, color=False) == 2
+    assert show_list([], category=category, provider=provider, family="", as_json=False, color=False) == 2
     assert "is n" in capsys.readouterr().err
 
 

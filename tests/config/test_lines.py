@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smtpguard.config.lines import key_lines
-from smtpguard.config.settings import KeyPath
+from smtpguard.config.section import KeyPath
 
 TEXT = '''\
 # a comment with [brackets] and "quotes"

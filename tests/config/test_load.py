@@ -269,7 +269,7 @@ def test_a_mistake_in_the_environment_names_the_variable(variable: str, text: st
 
 def test_the_keys_that_need_a_restart() -> None:
     assert {"listen.lmtp", "listen.allow", "http.listen"} <= RESTART_KEYS
-    assert {key.partition(".")[0] for key in RESTART_KEYS} == {"listen", "http"}
+    assert {key.partition(".")[0] for key in RESTART_KEYS} == {"listen", "http", "store"}
     assert "http.token_file" not in RESTART_KEYS
     old, new = loaded(HOP), loaded(HOP + "[listen]\nsmtp = ''\n[log]\nlevel = 'debug'\n[http]\nlisten = ''")
     assert needs_restart(old, new) == ("http.listen", "listen.smtp")

@@ -11,7 +11,7 @@ import pytest
 
 from smtpguard.config import NextHopSettings, Settings, load
 from smtpguard.config.sample import sample
-from smtpguard.config.settings import Section, keys, table_of
+from smtpguard.config.section import Section, keys, table_of
 
 KEPT = Path(__file__).parents[2] / "config" / "smtpguard.toml"
 
@@ -50,7 +50,8 @@ def test_the_sample_has_every_key() -> None:
 def test_the_route_of_the_sample_can_be_made_active(tmp_path: Path) -> None:
     head, mark, rest = sample().partition("# [[route]]\n")
     assert mark
-    active = "\n".join(line.removeprefix("# ") if " = " in line else line for line in rest.split("\n"))
+    table, _, behind = rest.partition("\n\n")
+    active = "\n".join(line.removeprefix("# ") for line in table.split("\n")) + "\n\n" + behind
     file = tmp_path / "smtpguard.toml"
     file.write_text(f"{head}[[route]]\n{active}\n[next_hop.other]\nhost = 'b.example'\n")
     assert tomllib.loads(file.read_text())["route"][0]["next_hop"] == "other"

@@ -11,7 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from smtpguard.cli import app
-from smtpguard.config.settings import Settings, field_at, keys, table_at
+from smtpguard.config.section import keys
+from smtpguard.config.settings import Settings, field_at, table_at
 from tests.deploy.programs import DEPLOY, ROOT
 from tests.deploy.test_prometheus import declared
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 import pytest
 
 from smtpguard.edge.metrics import Metrics
+from smtpguard.edge.tally import Family
 from tests.deploy.programs import DEPLOY, found, without
 
 DASHBOARD: Final = DEPLOY / "grafana" / "dashboards" / "smtpguard.json"
@@ -27,8 +28,8 @@ def declared() -> dict[str, set[str]]:
     """Each series' name -> its labels, as smtpguard.edge.metrics declares them."""
     names: dict[str, set[str]] = {}
     for collector in set(Metrics().registry._collector_to_names):
-        labels = set(getattr(collector, "_labelnames", ()))
-        for family in collector.describe() if hasattr(collector, "describe") else collector.collect():
+        labels = set(collector.label_names if isinstance(collector, Family) else getattr(collector, "_labelnames", ()))
+        for family in collector.collect():
             for suffix in SUFFIXES[family.type]:
                 names[family.name + suffix] = labels
     return names
@@ -85,6 +86,15 @@ def test_panels_do_not_overlap_and_have_ids_of_their_own() -> None:
         taken |= cells
 
 
+def test_panels_stand_in_rows_under_the_questions_they_answer() -> None:
+    panels = json.loads(DASHBOARD.read_text())["panels"]
+    rows = [panel for panel in panels if panel["type"] == "row"]
+    assert [row["title"] for row in rows] == ["Now", "Why", "Who", "Lint", "Policy and suppression", "Relay health"]
+    tops = [row["gridPos"]["y"] for row in rows]
+    assert tops == sorted(tops)
+    assert panels[0] is rows[0]
+
+
 @needs_promtool
 def test_prometheus_takes_the_files() -> None:
     for arguments in (
@@ -103,7 +113,8 @@ def test_alerts_fire_and_keep_quiet(tmp_path: Path) -> None:
     done = subprocess.run([found("promtool"), "test", "rules", str(cases)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
     names = {text.split()[0] for text in rules()}
-    assert {name for name in names if f'alertname="{name}"' not in CASES.read_text()} == set()
+    for spelled in ('alertname="{}"', "{{alertname: {},"):  # loud, quiet
+        assert {name for name in names if spelled.format(name) not in CASES.read_text()} == set()
 
 
 @needs_promtool

@@ -19,7 +19,7 @@ import pytest
 from smtpguard.config import Settings
 from smtpguard.edge.host import SPOOL_DIR
 from smtpguard.sandbox import Sandbox
-from smtpguard.service import STOP_S
+from smtpguard.service.program import STOP_S
 from tests.deploy.programs import DEPLOY, found, without
 from tests.e2e.mta import free_port
 from tests.harness import PATIENCE_S

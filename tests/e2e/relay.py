@@ -40,6 +40,10 @@ port = {next_hop_port}
 [privacy]
 addresses = "full"
 
+[lint]
+mode = "off"
+[store]
+url = ""
 [http]
 listen = "127.0.0.1:{http}"
 """

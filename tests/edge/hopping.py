@@ -8,11 +8,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from smtpguard import flow
 from smtpguard.config.settings import NextHopSettings, TimeoutSettings
 from smtpguard.edge.metrics import Metrics
 from smtpguard.edge.nexthop import NextHop
-from smtpguard.flow import Exchange
-from smtpguard.mail.reply import Answer
+from smtpguard.flow import Body, Exchange
+from smtpguard.mail.reply import Answer, Hop, Reply
 from smtpguard.mail.session import Envelope, Recipient
 from smtpguard.sandbox import Sandbox
 
@@ -54,6 +55,9 @@ class HeldBody:
 
     def content(self) -> Iterator[bytes]:
         return self._pieces(self.octets)
+
+    def raw(self) -> bytes:
+        return self.octets
 
     def _pieces(self, octets: bytes) -> Iterator[bytes]:
         for start in range(0, len(octets), self.chunk):
@@ -108,8 +112,8 @@ class Way:
         """A metric's value, without the prefix `smtpguard_next_hop_`."""
         return self.metrics.registry.get_sample_value(f"smtpguard_next_hop_{name}", {"next_hop": "test", **labels}) or 0
 
-    async def begin(self, *rcpts: bytes, within_s: float = 5.0, size: int | None = None) -> Exchange:
-        return await self.hop.begin(ENVELOPE, to(*rcpts), soon(within_s), size=size)
+    async def begin(self, *rcpts: bytes, within_s: float = 5.0, size: int | None = None) -> Talk:
+        return await talk(self.hop, ENVELOPE, to(*rcpts), soon(within_s), size=size)
 
     async def pass_one(self, message: bytes = MESSAGE, *, within_s: float = 5.0) -> tuple[Answer, Answer, Answer]:
         """One whole transaction: the answers to MAIL, RCPT and the message."""
@@ -118,6 +122,91 @@ class Way:
         said = await exchange.message(HEAD, HeldBody(message), soon(within_s))
         exchange.finish()
         return exchange.mail, rcpt, said
+
+
+class Talk:
+    """An exchange that a coroutine can follow: it hears, and gives out futures. `mail` and `hop` are there at once."""
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.begun: asyncio.Future[Answer] = loop.create_future()
+        self.rcpts: list[asyncio.Future[Answer]] = []
+        self.told: asyncio.Future[Answer] = loop.create_future()
+        self.exchange: Exchange | None = None
+        self._unheard: list[asyncio.Future[Answer]] = []
+
+    def expect(self, count: int) -> list[asyncio.Future[Answer]]:
+        """So many further recipients are asked about."""
+        futures = [asyncio.get_running_loop().create_future() for _ in range(count)]
+        self._unheard += futures
+        return futures
+
+    @property
+    def mail(self) -> Answer:
+        return self.begun.result()
+
+    @property
+    def hop(self) -> Hop:
+        assert self.exchange is not None
+        return self.exchange.hop
+
+    def at_mail(self, exchange: Exchange, answer: Answer) -> None:
+        self.exchange = exchange
+        self.begun.set_result(answer)
+        if not (isinstance(answer, Reply) and answer.klass == 2):
+            while self._unheard:
+                self.at_rcpt(answer)
+
+    def at_rcpt(self, answer: Answer) -> None:
+        future = self._unheard.pop(0)
+        if not future.cancelled():
+            future.set_result(answer)
+
+    def at_message(self, answer: Answer) -> None:
+        self.told.set_result(answer)
+
+    def broke(self, error: Exception) -> None:
+        raise error
+
+    def send(self, rcpts: list[Recipient]) -> list[asyncio.Future[Answer]]:
+        assert self.exchange is not None
+        futures = self.expect(len(rcpts))
+        self.exchange.send(rcpts)
+        return futures
+
+    async def message(self, head: bytes, body: Body, deadline: float) -> Answer:
+        """As a session does it: cut off while it waits, it aborts the exchange."""
+        assert self.exchange is not None
+        self.told = asyncio.get_running_loop().create_future()
+        self.exchange.message(head, body, deadline)
+        try:
+            return await self.told
+        except BaseException:
+            self.exchange.abort()
+            raise
+
+    def finish(self) -> None:
+        assert self.exchange is not None
+        self.exchange.finish()
+
+    def abort(self) -> None:
+        assert self.exchange is not None
+        self.exchange.abort()
+
+
+async def talk(
+    hop: flow.NextHop, envelope: Envelope, rcpts: list[Recipient], deadline: float, *, size: int | None = None
+) -> Talk:
+    """Begin an exchange, at MAIL's answer; cut off before, it is given up."""
+    way = Talk()
+    way.rcpts = way.expect(len(rcpts))
+    way.exchange = hop.begin(envelope, rcpts, deadline, way, size=size)
+    try:
+        await way.begun
+    except BaseException:
+        way.exchange.finish()
+        raise
+    return way
 
 
 def soon(within_s: float = 5.0) -> float:

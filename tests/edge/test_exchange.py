@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from smtpguard.edge.exchange import mail_line, rcpt_lines
+from smtpguard.flow import Exchange
 from smtpguard.mail.reply import Answer, FailureKind, HopFailure, Reply, Verb
 from smtpguard.mail.session import Envelope, Recipient
 from smtpguard.sandbox import (
@@ -42,8 +43,10 @@ from tests.edge.hopping import (
     NO_PIPELINING,
     PIPELINING_ONLY,
     HeldBody,
+    Talk,
     big,
     soon,
+    talk,
     to,
     until,
     way_to,
@@ -91,7 +94,7 @@ async def test_paths_and_parameters_go_out_octet_for_octet() -> None:
     envelope = Envelope(b'"a b>"@x.test', (b"BODY=8BITMIME", b"RET=HDRS", b"ENVID=QQ+2B"), eight_bit=True, dsn=True)
     rcpts = [Recipient(b"B@Y.test", (b"NOTIFY=NEVER", b"ORCPT=rfc822;B@y.test")), Recipient("ü@y.test".encode())]
     async with Sandbox() as hop, way_to(hop.port) as way:
-        exchange = await way.hop.begin(envelope, rcpts, soon(), size=77)
+        exchange = await talk(way.hop, envelope, rcpts, soon(), size=77)
         await asyncio.gather(*exchange.rcpts)
         assert hop.commands[1:] == [
             b'MAIL FROM:<"a b>"@x.test> BODY=8BITMIME RET=HDRS ENVID=QQ+2B SIZE=77',
@@ -108,7 +111,7 @@ async def test_no_command_can_be_smuggled_in(octet: bytes) -> None:
     with pytest.raises(ValueError, match="CR, LF or NUL"):
         rcpt_lines([Recipient(b"a@x.test", (b"NOTIFY=NEVER" + octet,))])
     async with Sandbox() as hop, way_to(hop.port) as way:
-        bad = await way.hop.begin(Envelope(b"a" + octet), to(), soon())
+        bad = await talk(way.hop, Envelope(b"a" + octet), to(), soon())
         assert _failed(bad.mail)[0] is FailureKind.INTERNAL
         exchange = await way.begin()
         late = exchange.send(to(b"b" + octet + b"@y.test"))
@@ -217,6 +220,33 @@ async def test_a_surplus_reply_is_never_taken_for_the_next_answer(verb: str, key
         *_, said = await _answers(way, MESSAGE)
         assert not _is_good(said)
         assert hop.accepted == 0
+
+
+class Hasty(Talk):
+    """Who asks for a recipient before the answer to MAIL was told in full, and for the message before RCPT's."""
+
+    def at_mail(self, exchange: Exchange, answer: Answer) -> None:
+        super().at_mail(exchange, answer)
+        self.rcpts = self.send(to())
+
+    def at_rcpt(self, answer: Answer) -> None:
+        super().at_rcpt(answer)
+        if self.exchange is not None:
+            self.exchange.message(HEAD, HeldBody(MESSAGE), soon())
+
+
+@pytest.mark.parametrize("keywords", [DEFAULT_KEYWORDS, PIPELINING_ONLY, NO_PIPELINING])
+@pytest.mark.parametrize("verb", ["MAIL", "RCPT"])
+async def test_a_surplus_reply_is_no_answer_to_what_is_asked_within_the_call_that_brings_it(
+    verb: str, keywords: tuple[str, ...]
+) -> None:
+    async with Sandbox(keywords=keywords, script=Script({verb: Surplus()})) as hop, way_to(hop.port) as way:
+        hasty = Hasty()
+        exchange = way.hop.begin(ENVELOPE, [], soon(), hasty)
+        said = await hasty.told
+        assert _failed(said)[0] is FailureKind.PROTOCOL
+        assert hop.accepted == 0
+        exchange.finish()
 
 
 async def test_a_surplus_reply_behind_the_last_answer_ends_the_connection_but_the_answer_counts() -> None:
@@ -447,11 +477,39 @@ async def test_what_is_over_reaches_nobody() -> None:
         other = await way.begin()
         exchange.finish()
         exchange.abort()
-        assert _failed(await exchange.send(to())[0])[0] is FailureKind.INTERNAL
-        assert _failed(await exchange.message(HEAD, HeldBody(MESSAGE), soon()))[0] is FailureKind.INTERNAL
+        [unheard] = exchange.send(to())
+        sending = asyncio.create_task(exchange.message(HEAD, HeldBody(MESSAGE), soon()))
+        assert _is_good(await other.rcpts[0])
         assert _is_good(await other.message(HEAD, HeldBody(MESSAGE), soon()))
         other.finish()
-        assert hop.connections == 1
+        assert not unheard.done()
+        assert not sending.done()
+        sending.cancel()
+        assert (hop.connections, hop.accepted) == (1, 2)
+
+
+class Faulty(Talk):
+    """Whose own code fails when it is told."""
+
+    def at_mail(self, exchange: Exchange, answer: Answer) -> None:
+        raise RuntimeError("a fault of ours")
+
+    def broke(self, error: Exception) -> None:
+        self.told.set_exception(error)
+
+
+@pytest.mark.parametrize("is_kept", [False, True])
+async def test_a_fault_of_who_hears_ends_its_own_transaction_and_no_other(is_kept: bool) -> None:
+    async with Sandbox() as hop, way_to(hop.port) as way:
+        if is_kept:
+            assert all(map(_is_good, await way.pass_one()))
+        faulty = Faulty()
+        way.hop.begin(ENVELOPE, to(), soon(), faulty)
+        with pytest.raises(RuntimeError, match="a fault of ours"):
+            await faulty.told
+        await until(lambda: not hop.open_connections)
+        assert way.count("connections_in_use") == 0
+        assert all(map(_is_good, await way.pass_one()))
 
 
 async def test_an_abort_ends_the_connection_and_is_nobodys_failure() -> None:
@@ -491,7 +549,7 @@ async def test_a_recipient_that_comes_later_has_the_time_of_a_command() -> None:
     """A client may take minutes between MAIL and RCPT: the deadline of `begin` is over then, the transaction is not."""
     async with Sandbox() as hop, way_to(hop.port) as way:
         deadline = soon(0.1)
-        exchange = await way.hop.begin(ENVELOPE, [], deadline)
+        exchange = await talk(way.hop, ENVELOPE, [], deadline)
         await asyncio.sleep(deadline - soon(-0.02))
         [late] = exchange.send(to(b"late@y.test"))
         assert _is_good(await late)

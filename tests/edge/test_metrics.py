@@ -24,6 +24,9 @@ from smtpguard.edge.metrics import (
     Metrics,
     is_registered,
 )
+from smtpguard.edge.resolver import PURPOSES, RESULTS
+from smtpguard.lint import RULES, Action, Evidence, Finding, Severity, Skipped
+from smtpguard.lint.lists import LISTS
 from smtpguard.mail.reply import EnhancedCode, FailureKind, Hop, HopFailure, Reply, Verb
 from smtpguard.record import Outcome, Source
 from tests.records import record, refusal
@@ -42,6 +45,14 @@ CONTRACT: dict[str, tuple[str, frozenset[str]]] = {
     "provider_refusals": ("counter", frozenset({"provider", "group"})),
     "next_hop_replies": ("counter", frozenset({"code", "enhanced"})),
     "unclassified_replies": ("counter", frozenset()),
+    "lint_findings": ("counter", frozenset({"rule", "action"})),
+    "lint_skipped": ("counter", frozenset({"rule"})),
+    "lint_confirmed": ("counter", frozenset({"rule", "outcome"})),
+    "policy_actions": ("counter", frozenset({"action"})),
+    "suppression_hits": ("counter", frozenset()),
+    "suppressed_addresses": ("gauge", frozenset()),
+    "dns_lookups": ("counter", frozenset({"purpose", "result"})),
+    "blocklist_listed": ("gauge", frozenset({"list", "subject"})),
     "next_hop_connections": ("counter", frozenset({"next_hop", "result"})),
     "next_hop_connections_in_use": ("gauge", frozenset({"next_hop"})),
     "next_hop_failures": ("counter", frozenset({"next_hop", "kind"})),
@@ -104,7 +115,52 @@ def filled() -> Metrics:
                 metrics.write(written)
                 written.session.door = "lmtp"
                 metrics.write(written)
+    for rule in RULES.values():
+        for action in (Action.OBSERVE, Action.DEFER, Action.REJECT):
+            written = record(accepted=[b"a@b"])
+            written.findings = [finding(rule.code, action)]
+            written.skipped = [Skipped(rule.code, "dns: timeout")]
+            metrics.write(written)
+            refused = record(refusal())
+            refused.findings = written.findings
+            metrics.write(refused)
+    for purpose in PURPOSES:
+        for result in RESULTS:
+            metrics.dns_lookups.labels(purpose, result).inc()
+    for zone in LISTS:
+        for index in range(8):
+            metrics.blocklist_listed.labels(zone, str(index)).set(1)
     return metrics
+
+
+def finding(rule: str, action: Action = Action.OBSERVE, rcpt: bytes | None = None) -> Finding:
+    return Finding(
+        rule, "name", Severity.ERROR, "wrong", "mend", "RFC", (), Evidence(), action, None, "auth.spf", rcpt=rcpt
+    )
+
+
+def test_what_lint_and_policy_did_is_counted() -> None:
+    metrics = Metrics()
+    written = record(refusal(rcpt=b"a@b"), accepted=[b"c@d"])
+    written.findings = [finding("RCP002", rcpt=b"a@b"), finding("RCP007", rcpt=b"c@d"), finding("SPF003")]
+    written.skipped = [Skipped("DMA001", "budget")]
+    written.refusals[0] = replace(written.refusals[0], action="defer")
+    written.refusals.append(refusal(rcpt=b"e@f", said=None, answer="550 5.1.1 suppressed", source="suppression"))
+    written.diverted = [refusal()]
+    metrics.write(written)
+    found = {name: value for name, value in counted(metrics).items() if name.startswith(("lint", "policy", "supp"))}
+    assert found == {
+        'lint_findings_total{action="observe",rule="RCP002"}': 1,
+        'lint_findings_total{action="observe",rule="RCP007"}': 1,
+        'lint_findings_total{action="observe",rule="SPF003"}': 1,
+        'lint_confirmed_total{outcome="rejected",rule="RCP002"}': 1,
+        'lint_confirmed_total{outcome="accepted",rule="RCP007"}': 1,
+        'lint_confirmed_total{outcome="rejected",rule="SPF003"}': 1,
+        'lint_skipped_total{rule="DMA001"}': 1,
+        'policy_actions_total{action="defer"}': 1,
+        'policy_actions_total{action="reroute"}': 1,
+        "suppression_hits_total": 1,
+    }
 
 
 def test_names_types_and_labels_are_the_contracts() -> None:
@@ -132,7 +188,7 @@ def test_closed_single_label_sets_start_at_zero() -> None:
         assert start[f'smtpguard_recipients_total{{outcome="{outcome}"}}'] == 0
     for door in DOORS:
         assert start[f'smtpguard_sessions_in_progress{{door="{door}"}}'] == 0
-    for stage in ("receive", "next_hop"):
+    for stage in ("receive", "lint", "next_hop"):
         assert start[f'smtpguard_stage_duration_seconds_count{{stage="{stage}"}}'] == 0
     for outcome in OUTCOMES:
         assert start[f'smtpguard_transaction_duration_seconds_count{{outcome="{outcome}"}}'] == 0

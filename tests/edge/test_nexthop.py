@@ -25,7 +25,7 @@ from smtpguard.sandbox import (
     Say,
     Script,
 )
-from tests.edge.hopping import ENVELOPE, HEAD, MESSAGE, HeldBody, Way, sandboxes, soon, to, until, way_to
+from tests.edge.hopping import ENVELOPE, HEAD, MESSAGE, HeldBody, Talk, Way, sandboxes, soon, talk, to, until, way_to
 
 FIRST, SECOND, THIRD = "127.0.0.1", "127.0.0.2", "127.0.0.3"
 
@@ -39,7 +39,7 @@ def _kind(answer: Answer) -> FailureKind:
     return answer.kind
 
 
-async def _send(exchange: flow.Exchange) -> Answer:
+async def _send(exchange: Talk) -> Answer:
     said = await exchange.message(HEAD, HeldBody(MESSAGE), soon())
     exchange.finish()
     return said
@@ -48,7 +48,7 @@ async def _send(exchange: flow.Exchange) -> Answer:
 async def test_it_is_what_flow_asks_for() -> None:
     async with Sandbox() as hop, way_to(hop.port) as way:
         next_hop: flow.NextHop = way.hop
-        exchange: flow.Exchange = await next_hop.begin(ENVELOPE, to(), soon(), size=10)
+        exchange = await talk(next_hop, ENVELOPE, to(), soon(), size=10)
         assert _is_good(await _send(exchange))
         assert str(exchange.hop) == FIRST
 
@@ -385,7 +385,7 @@ async def test_what_the_message_needs_and_is_not_offered_is_said_before_anything
     keyword: str, envelope: Envelope, size: int | None
 ) -> None:
     async with Sandbox(keywords=("SIZE 1000",)) as hop, way_to(hop.port) as way:
-        exchange = await way.hop.begin(envelope, to(), soon(), size=size)
+        exchange = await talk(way.hop, envelope, to(), soon(), size=size)
         assert isinstance(exchange.mail, HopFailure)
         assert (exchange.mail.kind, exchange.mail.verb, exchange.mail.keyword) == (
             FailureKind.CAPABILITY,

@@ -95,6 +95,29 @@ def test_lines_that_gather_leave_in_one_write() -> None:
     assert writes == [b"first\n", b"later\n" * 100]
 
 
+def test_lines_put_together_are_kept_or_dropped_together() -> None:
+    entered, release = threading.Event(), threading.Event()
+    written: list[bytes] = []
+
+    def write(octets: bytes | memoryview) -> int:
+        written.append(bytes(octets))
+        entered.set()
+        assert release.wait(5)
+        return len(octets)
+
+    drops = Drops()
+    sink = Sink(write, drops, max_lines=4)
+    sink.put(b"a\n")
+    assert entered.wait(5)
+    sink.put(b"b\nc\nd\n", 3)
+    sink.put(b"e\nf\n", 2)
+    sink.put(b"g\n")
+    release.set()
+    sink.close()
+    assert written == [b"a\n", b"b\nc\nd\ng\n"]
+    assert drops.count == 2
+
+
 def test_a_full_pipe_blocks_nobody(pipe: tuple[int, io.FileIO]) -> None:
     reader, stream = pipe
     before = fill(stream.fileno())

@@ -106,6 +106,17 @@ def test_no_variant_ends_the_data(variant: bytes, cut: int) -> None:
     assert scanner.fault is not None
 
 
+@pytest.mark.parametrize("cut", [0, 1, 2, 3])
+@pytest.mark.parametrize(
+    "line",
+    [b"a\rb\nc", b"a\r.\nc", b"a\n\rc", b"\r\r\n\n", b"\n\r\n\r", b"a\r\r\n", b"\n", b"\r", b"a\rb\rc", b"a\nb\nc\r\r"],
+)
+def test_a_cr_and_an_lf_that_do_not_stand_together_are_no_line_end(line: bytes, cut: int) -> None:
+    scanner, _, rest = scan(b"one\r\n" + line + b"\r\ntwo\r\n.\r\n", cut=cut)
+    assert rest == b""
+    assert scanner.fault is FramingFault.BARE_NEWLINE
+
+
 @pytest.mark.parametrize("cut", [0, 1, 2, 3, 4, 5])
 @pytest.mark.parametrize(
     ("stream", "message"),

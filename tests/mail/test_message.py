@@ -1,10 +1,13 @@
-"""Header fields out of raw octets, and the trace field that goes in front."""
+"""Header fields out of raw octets, the trace field that goes in front, and the message as a whole."""
 
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from smtpguard.mail.message import header_field, queue_id_of, received_field
+from smtpguard.mail.fields import HEADER_LIMIT
+from smtpguard.mail.message import Message, header_field, queue_id_of, received_field
 from smtpguard.mail.session import Envelope, Recipient, Session, domain_of
 
 
@@ -77,3 +80,60 @@ def test_domains() -> None:
     assert Envelope(b"").sender_domain == ""
     assert domain_of(b"postmaster") == ""
     assert domain_of(b"a@\xff") == "\ufffd"
+
+
+# --- the message as a whole ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("raw", "names", "body"),
+    [
+        (b"A: 1\r\nB: 2\r\n\r\nbody", [b"A", b"B"], b"body"),
+        (b"A: 1\r\n\r\n", [b"A"], b""),
+        (b"A: 1\r\nB: 2\r\n", [b"A", b"B"], b""),
+        (b"A: 1", [b"A"], b""),
+        (b"\r\nbody: x", [], b"body: x"),
+        (b"", [], b""),
+    ],
+)
+def test_header_and_body(raw: bytes, names: list[bytes], body: bytes) -> None:
+    message = Message(raw)
+    assert [field.name for field in message.fields] == names
+    assert message.raw[message.body_offset :] == body
+    assert message.size == len(raw)
+
+
+def test_a_header_without_an_end_is_cut() -> None:
+    message = Message(b"A: 1\r\n" * (HEADER_LIMIT // 3))
+    assert len(message.header) <= HEADER_LIMIT
+    assert message.body_offset == HEADER_LIMIT
+
+
+def test_what_the_body_is_made_of() -> None:
+    message = Message(b"A: \xe9\r\n\r\nab\r\nc\xe9\r\n" + b"x" * 1000)
+    assert message.body_8bit_at == 13
+    assert message.long_lines == (1, 16, 1000)
+    assert message.line_of(13) == 4
+    plain = Message(b"A: \xe9\r\n\r\nab\r\n")
+    assert plain.body_8bit_at is None
+    assert plain.long_lines is None
+
+
+def test_mailboxes_of_all_fields_of_a_name() -> None:
+    message = Message(b"To: a@x.example\r\nTo: B <b@y.example>\r\n\r\n")
+    assert [box.address for box in message.mailboxes(b"to")] == ["a@x.example", "b@y.example"]
+    assert message.mailboxes(b"cc") == ()
+
+
+@settings(max_examples=150)
+@given(st.lists(st.sampled_from([b"\r\n", b"A: 1", b" ", b"\n", b"\0", b"From: a@b.example", b"\xff"])).map(b"".join))
+def test_any_octets_are_a_message(raw: bytes) -> None:
+    message = Message(raw)
+    assert raw.startswith(message.header)
+    assert len(message.header) <= message.body_offset <= message.size
+    for field in message.fields:
+        assert raw[field.offset :].startswith(field.name)
+        assert message.line_of(field.offset) == field.line + raw.count(b"\n", 0, field.offset) - raw.count(
+            b"\r\n", 0, field.offset
+        )
+    assert isinstance(message.mailboxes(b"from"), tuple)

@@ -6,56 +6,13 @@ import asyncio
 import logging
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any
 
-import aiohttp
 import orjson
 import pytest
 
 from smtpguard.edge.metrics import Metrics
 from smtpguard.web import HEADERS, Http, is_loopback
-
-READY = {"listening": True, "config": True}
-
-
-@dataclass
-class Client:
-    """Asks a server: `await ask(path, method="GET", **headers)` is (status, headers, body)."""
-
-    port: int
-    session: aiohttp.ClientSession
-
-    async def __call__(self, path: str, method: str = "GET", **headers: str) -> tuple[int, Mapping[str, str], bytes]:
-        async with self.session.request(method, path, headers=headers) as response:
-            return response.status, response.headers, await response.read()
-
-
-@asynccontextmanager
-async def served(
-    *,
-    exposition: Callable[[str], tuple[bytes, str]] | None = None,
-    ready: Callable[[], Mapping[str, bool]] = lambda: READY,
-    token: str = "",
-    host: str = "127.0.0.1",
-) -> AsyncIterator[Client]:
-    """A running server, and who asks it."""
-    http = Http(exposition=exposition or Metrics().exposition, ready=ready, token=token, names=["Relay.example.org"])
-    _, port = await http.start(host)
-    try:
-        async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
-            yield Client(port, session)
-    finally:
-        await http.stop()
-
-
-def error(body: bytes) -> dict[str, Any]:
-    found = orjson.loads(body)
-    assert found.keys() == {"error"}
-    assert isinstance(found["error"], dict)
-    return dict(found["error"])
+from tests.web.served import READY, error, served
 
 
 async def raw(port: int, octets: bytes) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
 from smtpguard.classify.notice import human, mime
@@ -110,7 +111,9 @@ def _recipient(block: Fields, account: human.Account) -> Said:
     host = best.host
     if told is not None and told.reply.klass == best.reply.klass:
         host = host or told.host
-        best = best._replace(verb=best.verb or told.verb, id=best.id or told.id)
+        if best.verb is None and told.verb is not None:
+            best = best._replace(verb=told.verb, reply=replace(best.reply, verb=told.verb))
+        best = best._replace(id=best.id or told.id)
     if best.is_relayed:  # Remote-MTA is smtpguard then
         return best
     return best._replace(host=_host(block.get("remote-mta", "")) or host)

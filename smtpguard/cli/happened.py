@@ -1,0 +1,114 @@
+"""`smtpguard explain ID|QUEUE-ID`: what happened to a message, why, what to do, and whether we had warned.
+
+Asked of the history that the configuration names; of a queue id each attempt is told, the newest first, and of mail
+that was accepted what DSNs told later. Nothing is changed. With --json one object a transaction and line, as
+`/api/v1/rejections/{id}` has it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Final
+
+from smtpguard.cli.store import asked
+from smtpguard.cli.tally import many, rfc3339
+from smtpguard.history import told
+from smtpguard.history.account import Account, accounts, notices
+from smtpguard.history.tables import FindingRow, NoticeRow, RefusalRow
+from smtpguard.mail.reply import clean
+
+LATELY_S: Final = 86_400.0
+MAX_SHOWN: Final = 20
+"""Refusals of one transaction for a person; JSON has all."""
+
+Row = tuple[str, str]
+"""A label and a value; a row without a label is a heading."""
+
+
+def tell(url: str, id: str, *, now: float, as_json: bool, color: bool) -> bool:
+    """Print what the history at `url` has of an id; whether it has any. StoreError where it cannot be asked."""
+    with asked(url) as database:
+        found = accounts(database, id, now - LATELY_S)
+        later = () if found else notices(database, id)
+    if as_json:
+        for account in found:
+            print(json.dumps(told.account(account), ensure_ascii=False))
+        if later:
+            print(json.dumps({"notices": list(map(told.notice, later))}, ensure_ascii=False))
+    else:
+        groups = [group for account in found for group in _told(account)]
+        groups += [[("", f"{id}: nothing was refused"), *map(_later, later)]] if later else []
+        print("\n\n".join("\n".join(_lines(group, color=color)) for group in groups), end="\n" if groups else "")
+    return bool(found or later)
+
+
+def _lines(group: list[Row], *, color: bool) -> Iterator[str]:
+    for label, value in group:
+        text = clean(value, utf8=True)
+        if label:
+            yield f"{label + ':':12} {text}"
+        elif text:
+            yield f"\x1b[1m{text}\x1b[0m" if color else text
+
+
+def _told(account: Account) -> Iterator[list[Row]]:
+    row = account.event.transaction
+    gone = "; the client was gone" if row.client_gone else ""
+    yield _known(
+        ("", f"{row.id}  {rfc3339(row.at)}  {row.outcome}"),
+        ("From", row.sender),
+        ("Queue id", row.queue_id),
+        ("Message-ID", row.message_id),
+        ("Recipients", f"{row.accepted:,} accepted, {row.refused:,} refused{gone}"),
+        ("Took", f"{row.ms:,.0f} ms, {row.ms_next_hop:,.0f} of them at next hop {row.next_hop or '(none)'}"),
+    )
+    refusals = list(zip(account.event.refusals, account.lately, strict=True))
+    for refusal, lately in refusals[:MAX_SHOWN]:
+        yield _refusal(refusal, lately)
+    if (rest := len(refusals) - MAX_SHOWN) > 0:
+        yield [("", f"and {many(rest, 'refusal')} more (--json has all)")]
+    if account.event.findings:
+        yield [("We warned", _warned(finding)) for finding in account.event.findings]
+    if account.notices:
+        yield [_later(notice) for notice in account.notices]
+
+
+def _refusal(row: RefusalRow, lately: int) -> list[Row]:
+    said = " ".join(part for part in (str(row.code or ""), row.enhanced, row.text) if part)
+    to = row.rcpt or (f"all {many(row.rcpts, 'recipient')}" if row.rcpts else "")
+    by = f"{row.host or row.source} ({row.provider}), " if row.provider not in ("", "other") else f"{row.host}, "
+    rule = f", rule {row.rule}" if row.rule else ""
+    got = f"{row.answer}, by {row.source}" if row.source != "next_hop" or row.answer != row.code else ""
+    return _known(
+        ("", said or row.failure),
+        ("To", to),
+        ("Refused", f"{by.removeprefix(', ')}at {row.verb}"),
+        ("Cause", row.cause),
+        ("What to do", row.fix),
+        ("Category", f"{row.category} ({row.confidence:.0%}{rule})"),
+        ("Reference", row.reference),
+        ("Fault", row.failure),
+        ("The MTA got", got),
+        ("Lately", f"{many(lately, 'time')} in 24 hours, at this provider and for this sender domain"),
+    )
+
+
+def _warned(row: FindingRow) -> str:
+    """`SPF003 error: hard fail (observed; enforcing answers 550; the next hop rejected it)`."""
+    acted = "observed" if row.action == "observe" else row.action
+    would = f"; enforcing answers {row.answer}" if row.action == "observe" and row.answer else ""
+    outcome = f"; the next hop {row.outcome} it" if row.outcome else ""
+    return f"{row.rule} {row.severity}: {row.message} ({acted}{would}{outcome})"
+
+
+def _later(row: NoticeRow) -> Row:
+    said = " ".join(part for part in (str(row.code or ""), row.enhanced, row.text) if part)
+    whom = f" for {row.rcpt}" if row.rcpt else ""
+    by = f" by {row.host}" if row.host else ""
+    about = f" ({row.category or row.feedback})" if row.category or row.feedback else ""
+    return "Later", f"{rfc3339(row.at)} {row.kind}: {row.action}{whom}{by}{about}" + (f": {said}" if said else "")
+
+
+def _known(*rows: Row) -> list[Row]:
+    return [(label, value) for label, value in rows if value]

@@ -1,0 +1,186 @@
+"""The lint at work in the service: resolver, blocklists, gathered facts and rules, made from the settings.
+
+`inspect` opens the inspection of one transaction (`inspection.py`). In the background our own egress is watched: the
+rules of stage BG are asked for each next hop every WATCH_S, and what is new is told once; the blocklists tell when one
+of our addresses is listed (`blocklist-listed`, `smtpguard_blocklist_listed`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from smtpguard.config import LintSettings, NextHopSettings, SenderSettings
+from smtpguard.edge.blocklist import Blocklists, Change, Health
+from smtpguard.edge.gather import Gather, had, settled
+from smtpguard.edge.inspection import Inspection, Inspections
+from smtpguard.edge.metrics import Metrics
+from smtpguard.edge.resolver import Purpose, Resolver, Result
+from smtpguard.edge.volume import Volume
+from smtpguard.flow import NextHop
+from smtpguard.lint import Action, Exemption, Finding, Report, Ruleset, Stage
+from smtpguard.lint.facts import Dmarc, Egress, HeloSpf, Listing, Missing, Signing, Spf
+from smtpguard.mail.session import Envelope
+from smtpguard.mailauth.dns import IpAddress
+from smtpguard.mailauth.domains import organizational, to_ascii
+
+WATCH_S: Final = 300.0
+WATCH_WITHIN_S: Final = 30.0
+
+Log = Callable[..., None]
+
+
+class Lint:
+    """One lint; a reload makes another where its settings changed. `hops`: the settings of the next hops by name."""
+
+    def __init__(
+        self,
+        settings: LintSettings,
+        sender: SenderSettings,
+        hops: Mapping[str, NextHopSettings],
+        *,
+        hostname: str,
+        metrics: Metrics,
+        log: Log,
+    ) -> None:
+        self._metrics = metrics
+        self._log = log
+        self._addresses = {name: hop.egress_ips for name, hop in hops.items()}
+        self._index = {address: str(index) for index, address in enumerate(self._every_address())}
+        self._senders = tuple(name for domain in sender.domains if (name := to_ascii(domain.removeprefix("*."))))
+        self._lookups: dict[tuple[Purpose, Result], Any] = {}
+        dns = settings.dns
+        zones = tuple(zone.removeprefix("*.") for zone in dns.internal_zones)
+        self._resolver = Resolver(dns.resolvers, internal_zones=zones, clock=time.monotonic, count=self._count)
+        lists = settings.blocklists
+        keys = {"spamhaus": lists.spamhaus_key} if lists.spamhaus_key else {}
+        self._blocklists = Blocklists(
+            self._resolver.about("blocklist"),
+            (*lists.ip, *lists.domain),
+            keys=keys,
+            clock=time.monotonic,
+            on_change=self._on_change,
+        )
+        self.ruleset = Ruleset(
+            settings.mode,
+            {selector: Action(action) for selector, action in settings.rules.items()},
+            [Exemption(each.rules, each.sender_domain, each.recipient_domain) for each in settings.exempt],
+        )
+        self._gather = Gather(self._resolver, self._blocklists, helo=hostname.lower(), clock=time.monotonic)
+        self._inspections = Inspections(
+            self.ruleset,
+            self._gather,
+            Volume(settings.bulk_threshold, time.monotonic),
+            signing=Signing(settings.dkim.signed),
+            budget_s=settings.budget,
+            now=time.time,
+            clock=time.monotonic,
+        )
+        self._told: set[tuple[str, str]] = set()
+        organizational("example.org")  # the list is read here, not when the first message waits
+
+    def _every_address(self) -> tuple[IpAddress, ...]:
+        return tuple(dict.fromkeys(address for addresses in self._addresses.values() for address in addresses))
+
+    def inspect(self, hops: Mapping[str, NextHop], envelope: Envelope, next_hop: str) -> Inspection:
+        """The inspection of a transaction that goes by this next hop; "": recipients decide, and any may be used."""
+        addresses = self._addresses.get(next_hop) if next_hop else self._every_address()
+        return self._inspections.open(envelope, hops.get(next_hop), tuple(addresses or ()))
+
+    def _count(self, purpose: Purpose, result: Result) -> None:
+        tally = self._lookups.get((purpose, result))
+        if tally is None:
+            tally = self._lookups[purpose, result] = self._metrics.dns_lookups.labels(purpose, result)
+        tally.value += 1
+
+    # -- in the background -------------------------------------------------------------------------------------------
+
+    async def watch(self) -> None:
+        """Keep an eye on our own egress, for ever; for a task of the service."""
+        for address in self._every_address():
+            self._blocklists.watch_ip(address)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._blocklists.run())
+            tasks.create_task(self._watch_rules())
+
+    async def _watch_rules(self) -> None:
+        while True:
+            for name, addresses in self._addresses.items():
+                if addresses:
+                    self._tell(name, await self.background(addresses))
+            await asyncio.sleep(WATCH_S)
+
+    async def background(self, addresses: tuple[IpAddress, ...]) -> Report:
+        """What the rules of stage BG say of these egress addresses, and of our own sender domains."""
+        report = Report()
+        gather = self._gather
+        egress, helo = gather.egress(addresses), gather.spf("", "postmaster", addresses)
+        senders = {
+            domain: (gather.spf(domain, "postmaster", addresses), gather.policy(domain)) for domain in self._senders
+        }
+        await settled([egress, helo, *(fact for pair in senders.values() for fact in pair)], WATCH_WITHIN_S)
+        own = had(helo)
+        as_helo = own if isinstance(own, Missing) else HeloSpf(own.identity, own.domain, own.results)
+        self.ruleset.run(Stage.BACKGROUND, {Egress: had(egress), HeloSpf: as_helo}, report)
+        for domain, (found, policy) in senders.items():
+            facts: dict[type, Any] = {Spf: had(found)}
+            known = had(policy)
+            if not isinstance(known, Missing):
+                walked, suffixed = known
+                facts[Dmarc] = Dmarc(domain, walked, suffixed, "", ())
+            self.ruleset.run(Stage.BACKGROUND, facts, report)
+        return report
+
+    def _tell(self, next_hop: str, report: Report) -> None:
+        """Each finding once, until it is gone."""
+        found = {(next_hop, _named(finding)): finding for finding in report.findings}
+        for key in found.keys() - self._told:
+            self._say(next_hop, found[key])
+        self._told = {key for key in self._told if key[0] != next_hop} | set(found)
+
+    def _say(self, next_hop: str, finding: Finding) -> None:
+        self._metrics.lint_findings.labels(finding.rule, finding.action.value).value += 1
+        self._log(
+            "egress-checked",
+            f"{finding.rule} {finding.name}: {finding.message}",
+            level="info" if finding.severity == "info" else "warning",
+            fields={
+                "rule.id": finding.rule,
+                "rule.reference": finding.reference,
+                "smtpguard.next_hop": next_hop,
+                "smtpguard.cause": finding.message,
+                "smtpguard.fix": finding.fix,
+            },
+        )
+
+    def _on_change(self, news: Health | Change) -> None:
+        if isinstance(news, Health):
+            level = "info" if news.state == "ok" else "warning"
+            self._log("blocklist-checked", f"{news.list}: {news.state} {news.detail}".rstrip(), level=level)
+            return
+        listed = [listing for listing in news.listings if listing.kind in ("listed", "policy")]
+        index = None if isinstance(news.subject, str) else self._index.get(news.subject)
+        if index is not None:
+            self._metrics.blocklist_listed.labels(news.list, index).set(1 if listed else 0)
+        self._log_listing(news, listed)
+
+    def _log_listing(self, news: Change, listed: list[Listing]) -> None:
+        if not listed:
+            self._log("blocklist-listed", f"{news.list} lists {news.subject} no more", level="info")
+            return
+        why = "; ".join(listing.meaning for listing in listed)
+        fields = {"smtpguard.cause": why, "rule.reference": listed[0].url}
+        self._log("blocklist-listed", f"{news.list} lists {news.subject}: {why}", level="warning", fields=fields)
+
+    async def close(self) -> None:
+        """End what is being asked; transactions under way go on without."""
+        self._inspections.close()
+        await self._gather.close()
+        await self._blocklists.close()
+        await self._resolver.close()
+
+
+def _named(finding: Finding) -> str:
+    return f"{finding.rule} {finding.message}"

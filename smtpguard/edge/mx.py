@@ -1,0 +1,387 @@
+"""The next hop `host = "mx"`: straight to the mail hosts of each recipient's domain (flow.NextHop).
+
+A transaction goes to one domain: large receivers refuse recipients of two in one ("Multiple destination domains per
+transaction is unsupported"). Domains with the same mail hosts share connections all the same. Where a domain's mail
+goes is found once (`destination.py`), with what its hosts' TLS is held to, and kept as long as the DNS lets it; after
+that each transaction is a walk over the hosts (`walk.py`), as with any next hop.
+
+    its TLS is held to | by
+    DANE (`dane.py`)   | signed TLSA records of a mail host; MTA-STS then does not matter (RFC 8461 2)
+    MTA-STS            | the domain's policy: in mode enforce its hosts only, with a certificate that fits
+    the settings       | neither of them. `tls = "none"` asks for no policy
+
+A mode `testing` and a policy's failures are counted with the words of RFC 8460 4.3.
+
+No destination may hold the MTA up: a host that fails once is left alone (its breaker; 451 at once), a destination that
+was not reached yet, or fails, is tried by one connection at a time, and each has its share of all connections, as has
+each large provider. What is refused here for certain (no such domain, null MX) is refused by the DNS.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine, Hashable, Sequence
+from functools import partial
+from time import monotonic
+from typing import Any, Final, Literal, TypeVar
+
+from smtpguard.classify import provider_of
+from smtpguard.classify.providers import OTHER
+from smtpguard.config.settings import NextHopSettings
+from smtpguard.edge import dane, destination
+from smtpguard.edge.breaker import Breaker
+from smtpguard.edge.connect import Demand, tls_context
+from smtpguard.edge.destination import Addresses, Destination, MailHost, NoWay, no_way
+from smtpguard.edge.health import Host, Log
+from smtpguard.edge.known import Found, Known
+from smtpguard.edge.metrics import Metrics
+from smtpguard.edge.mtasts import Policies
+from smtpguard.edge.pool import ALL
+from smtpguard.edge.trunk import Trunk
+from smtpguard.edge.walk import Walk
+from smtpguard.flow import Body, Exchange, Hears
+from smtpguard.lint.facts import Missing
+from smtpguard.mail.reply import FailureKind, Hop, HopFailure, Verb
+from smtpguard.mail.session import Envelope, Recipient
+from smtpguard.mailauth.dns import Resolver, Tlsa
+from smtpguard.mailauth.domains import to_ascii
+from smtpguard.mailauth.mtasts import Policy
+from smtpguard.policy import Own
+
+FIRST_PAUSE_S: Final = 30.0
+LONGEST_PAUSE_S: Final = 300.0
+"""How long a mail host is left alone that gave no usable reply: an MTA comes back after 300 s and later."""
+MAX_WALKS: Final = 5_000
+MAX_HOSTS: Final = 10_000
+
+TlsPolicy = Literal["tlsa", "sts"]
+"""RFC 8460 4.2 policy-type."""
+TLS_RESULTS: Final = (
+    *("successful", "starttls-not-supported", "certificate-host-mismatch", "certificate-expired"),
+    *("certificate-not-trusted", "validation-failure", "sts-policy-fetch-error", "sts-policy-invalid"),
+    *("sts-webpki-invalid",),
+)
+"""RFC 8460 4.3 result types, those that we tell apart, and success."""
+
+# What OpenSSL says, and what RFC 8460 4.3 calls it
+_RESULTS: Final = (
+    ("STARTTLS is not offered", "starttls-not-supported"),
+    ("ostname mismatch", "certificate-host-mismatch"),
+    ("IP address mismatch", "certificate-host-mismatch"),
+    ("certificate has expired", "certificate-expired"),
+    ("self-signed certificate", "certificate-not-trusted"),
+    ("self signed certificate", "certificate-not-trusted"),
+    ("unable to get", "certificate-not-trusted"),
+)
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class MxHop:
+    """OSError or ssl.SSLError if a TLS file of the settings is no good.
+
+    `resolver`: believed about DANE as far as its answers are `is_secure`. `count(policy, result)`: how TLS under a
+    policy went, each time that a connection was opened or a policy fetched in vain.
+    """
+
+    is_by_domain = True
+    provider = OTHER
+    news = 0
+
+    def __init__(
+        self,
+        name: str,
+        settings: NextHopSettings,
+        *,
+        hostname: str,
+        metrics: Metrics,
+        log: Log,
+        resolver: Resolver,
+        count: Callable[[TlsPolicy, str], object],
+    ) -> None:
+        self.name = name
+        self._settings = settings
+        self._log = log
+        self._resolver = resolver
+        self._count = count
+        self._addresses = Addresses(
+            resolver, allow_private=settings.allow_private, own=settings.egress_ips, bind=settings.bind
+        )
+        self._trunk = Trunk(name, settings, hostname=hostname, metrics=metrics, names=self._addresses)
+        self._verified = tls_context(settings.model_copy(update={"tls": "required"}))
+        self._unverified = tls_context(settings.model_copy(update={"tls": "opportunistic"}))
+        self._policies: Policies | None = None
+        if self._verified is not None and settings.tls != "none":
+            self._policies = Policies(
+                resolver, self._addresses, self._verified, clock=monotonic, failed=partial(count, "sts")
+            )
+        self._hosts: OrderedDict[Hashable, Host] = OrderedDict()
+        self._walks: OrderedDict[Hashable, Walk] = OrderedDict()
+        self._given_up: set[Host] = set()
+        self._known: Known[str, Walk | HopFailure] = Known(self._find, monotonic)
+
+    # flow.NextHop
+
+    def offers(self, keyword: str) -> bool | None:
+        """Receivers differ. DSN is not offered: where one lacks it, an MTA must answer for it, and only ours can."""
+        return False if keyword == "DSN" else None
+
+    def keywords(self) -> frozenset[str]:
+        """None that can be relied upon."""
+        return frozenset()
+
+    def size_limit(self) -> int | None:
+        """Receivers differ."""
+        return None
+
+    def provider_to(self, domain: str) -> str:
+        """Whose the mail hosts of a domain are; of nobody that is known, the domain itself: it stands for itself."""
+        walk = self._known.peek(to_ascii(domain))
+        provider = _provider(walk.hosts) if isinstance(walk, Walk) else provider_of(domain)
+        return domain if provider == OTHER else provider
+
+    async def ask(self) -> None:
+        """There is nobody to ask before there is mail."""
+
+    def begin(
+        self, envelope: Envelope, rcpts: Sequence[Recipient], deadline: float, hears: Hears, *, size: int | None = None
+    ) -> Exchange:
+        """MAIL and the given RCPTs, all of one domain, to the first of its mail hosts that takes MAIL."""
+        domain = rcpts[0].domain
+        key = domain if domain.startswith("[") else to_ascii(domain)
+        known = self._known.peek(key)
+        if isinstance(known, Walk):
+            return known.begin(envelope, rcpts, deadline, hears, size=size)
+        looking = _Looking(Hop(self.name, domain, self._settings.port), hears)
+        if self._trunk.pool.is_closing:
+            looking.failed(HopFailure(FailureKind.STOPPING, Verb.CONNECT))
+        elif not key:
+            looking.failed(no_way(Own.NO_DOMAIN, "no name that the DNS could hold"))
+        elif known is not None:
+            looking.failed(self._failure(known))
+        else:
+            go = partial(self._go, looking, key, envelope, rcpts, deadline, hears, size)
+            looking.task = asyncio.get_running_loop().create_task(looking.look(go))
+        return looking
+
+    async def _go(
+        self,
+        looking: _Looking,
+        key: str,
+        envelope: Envelope,
+        rcpts: Sequence[Recipient],
+        deadline: float,
+        hears: Hears,
+        size: int | None,
+    ) -> None:
+        found: Walk | HopFailure | Missing | asyncio.Task[Walk | HopFailure | Missing] = self._known.ask(key)
+        if isinstance(found, asyncio.Task):
+            await asyncio.wait({found}, timeout=max(0.0, deadline - monotonic()))
+            if found.done():
+                found = Missing("closed") if found.cancelled() else found.result()
+            else:
+                found = Missing("no time left")
+        if isinstance(found, Walk):
+            looking.goes_on(found.begin(envelope, rcpts, deadline, hears, size=size))
+        else:
+            looking.failed(self._failure(found))
+
+    def _failure(self, found: HopFailure | Missing) -> HopFailure:
+        return found if isinstance(found, HopFailure) else self._trunk.count(no_way(Own.DNS, found.reason))
+
+    async def close(self, within_s: float = 0.0) -> None:
+        """As NextHop.close."""
+        await self._known.close()
+        if self._policies is not None:
+            await self._policies.close()
+        await self._trunk.pool.close(within_s)
+
+    # Where a domain's mail goes
+
+    async def _find(self, domain: str) -> Found[Walk | HopFailure]:
+        has_policy = self._policies is not None and not domain.startswith("[")
+        found, policy = await asyncio.gather(
+            destination.find(domain, self._resolver, self._addresses), self._policy(domain) if has_policy else _none()
+        )
+        if isinstance(found, NoWay):
+            return Found(found.failure if found.is_certain else Missing(found.failure.detail), found.ttl)
+        ranks: list[list[Host]] = []
+        unknown = ""
+        for rank in found.ranks:
+            try:
+                hosts = [host for each in rank if (host := await self._host(each, found, policy)) is not None]
+            except dane.Unknown as reason:
+                unknown = str(reason)
+                continue
+            if hosts:
+                ranks.append(hosts)
+        if ranks:
+            return Found(self._walk(ranks), found.ttl)
+        if unknown:
+            return Found(Missing(unknown), 0)
+        self._count("sts", "validation-failure")
+        failure = HopFailure(FailureKind.TLS, Verb.CONNECT, "its MTA-STS policy names none of its mail hosts")
+        return Found(failure, found.ttl)
+
+    async def _policy(self, domain: str) -> Policy | None:
+        assert self._policies is not None
+        return await self._policies.of(domain)
+
+    async def _host(self, host: MailHost, found: Destination, policy: Policy | None) -> Host | None:
+        """A mail host and what its TLS is held to; None where the policy does not allow it. dane.Unknown."""
+        asked = await dane.records(self._resolver, host) if self._policies and found.is_secure and host.base else ()
+        if asked:
+            return self._host_of(host.name, asked, partial(self._by_dane, host, asked))
+        if policy is None:
+            return self._host_of(host.name, (), lambda: None)
+        if policy.mode == "testing":
+            if not policy.allows(host.name):
+                self._count("sts", "validation-failure")
+            return self._host_of(host.name, "testing", partial(self._by_sts, is_required=False))
+        if not policy.allows(host.name):
+            return None
+        return self._host_of(host.name, "enforce", partial(self._by_sts, is_required=True))
+
+    def _by_dane(self, host: MailHost, asked: Sequence[Tlsa]) -> Demand:
+        assert self._unverified is not None
+        told = partial(self._told, "tlsa")
+        check = dane.check(asked, tuple(dict.fromkeys((host.base, host.name))))
+        return Demand(self._unverified, told, check, server_name=host.base)
+
+    def _by_sts(self, *, is_required: bool) -> Demand:
+        assert self._verified is not None
+        return Demand(self._verified, partial(self._told, "sts"), is_required=is_required)
+
+    def _told(self, policy: TlsPolicy, failure: HopFailure | None) -> None:
+        if failure is None:
+            self._count(policy, "successful")
+        else:
+            said = (result for words, result in _RESULTS if words in failure.detail)
+            self._count(policy, next(said, "validation-failure"))
+
+    def _host_of(self, name: str, held_to: Hashable, demand: Callable[[], Demand | None]) -> Host:
+        """The same for all domains that share it, so that they share its breaker and its connections."""
+
+        def made() -> Host:
+            breaker = Breaker(threshold=1, first_pause_s=FIRST_PAUSE_S, longest_pause_s=LONGEST_PAUSE_S)
+            return Host(Hop(self.name, name, self._settings.port), self._log, breaker=breaker, demand=demand())
+
+        return _kept(self._hosts, (name, held_to), made, MAX_HOSTS, self._given_up.discard)
+
+    # How it goes there
+
+    def _walk(self, ranks: Sequence[Sequence[Host]]) -> Walk:
+        in_order = tuple(tuple(sorted(rank, key=id)) for rank in ranks)
+        return _kept(self._walks, in_order, partial(self._new_walk, in_order), MAX_WALKS, self._forget)
+
+    def _new_walk(self, ranks: Sequence[Sequence[Host]]) -> Walk:
+        hosts = [host for rank in ranks for host in rank]
+        own, slots, settings = _group(hosts), self._trunk.pool.slots, self._settings
+        slots.limit(own, 1)
+        groups = (*ALL, own)
+        if (provider := _provider(hosts)) != OTHER:
+            slots.limit(provider, max(1, settings.connections // 2))
+            groups = (*groups, provider)
+        return Walk(self._trunk, ranks, groups=groups, turned=partial(self._turned, own))
+
+    def _turned(self, group: str, host: Host) -> None:
+        """One at a time where nobody was reached; else its share."""
+        is_reached = host.breaker.is_closed
+        self._trunk.pool.slots.limit(group, self._settings.connections_per_domain if is_reached else 1)
+        if is_reached:
+            self._given_up.discard(host)
+        else:
+            self._given_up.add(host)
+        self._trunk.breaker_open.set(len(self._given_up))
+
+    def _forget(self, walk: Walk) -> None:
+        self._trunk.pool.slots.limit(_group(walk.hosts), None)
+
+
+class _Looking:
+    """flow.Exchange of a domain whose mail hosts are being looked up; after that, whatever the walk over them is."""
+
+    def __init__(self, hop: Hop, hears: Hears) -> None:
+        self.hop = hop
+        self.task: asyncio.Task[None] | None = None
+        self._hears: Hears | None = hears
+        self._walk: Exchange | None = None
+        self._failure = HopFailure(FailureKind.INTERNAL, Verb.MAIL, "the exchange has not begun")
+
+    async def look(self, way: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Find the way and go it; a fault of ours ends this exchange and no other."""
+        try:
+            await way()
+        except Exception as error:
+            hears, self._hears = self._hears, None
+            if hears is not None:
+                hears.broke(error)
+
+    def failed(self, failure: HopFailure) -> None:
+        """There is no way."""
+        self._failure = failure
+        if self._hears is not None:
+            self._hears.at_mail(self, failure)
+
+    def goes_on(self, walk: Exchange) -> None:
+        """The rest is told by the walk; who was told already has that exchange, and calls this one no more."""
+        self._walk = walk
+
+    def send(self, rcpts: Sequence[Recipient]) -> None:
+        """flow.Exchange."""
+        if self._walk is not None:
+            self._walk.send(rcpts)
+        elif self._hears is not None:
+            for _ in rcpts:
+                self._hears.at_rcpt(self._failure)
+
+    def message(self, head: bytes, body: Body, deadline: float) -> None:
+        """flow.Exchange."""
+        if self._walk is not None:
+            self._walk.message(head, body, deadline)
+        elif self._hears is not None:
+            self._hears.at_message(self._failure)
+
+    def finish(self) -> None:
+        """flow.Exchange."""
+        self._part()
+        if self._walk is not None:
+            self._walk.finish()
+
+    def abort(self) -> None:
+        """flow.Exchange."""
+        self._part()
+        if self._walk is not None:
+            self._walk.abort()
+
+    def _part(self) -> None:
+        self._hears = None
+        if self.task is not None and self._walk is None:
+            self.task.cancel()
+
+
+async def _none() -> None:
+    return None
+
+
+def _provider(hosts: Sequence[Host]) -> str:
+    return provider_of(hosts[0].hop.host)
+
+
+def _group(hosts: Sequence[Host]) -> str:
+    """What the slots of a destination are taken under."""
+    return "to " + " ".join(f"{host.hop.host}#{id(host)}" for host in hosts)
+
+
+def _kept(kept: OrderedDict[K, V], key: K, make: Callable[[], V], most: int, gone: Callable[[V], object]) -> V:
+    """The value of a key, made where there is none; beyond `most` the one that was not asked for longest goes."""
+    value = kept.get(key)
+    if value is None:
+        value = kept[key] = make()
+        if len(kept) > most:
+            gone(kept.popitem(last=False)[1])
+    else:
+        kept.move_to_end(key)
+    return value

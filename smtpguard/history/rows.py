@@ -1,0 +1,283 @@
+"""From a finished record, or a notice, to the rows and counts that are kept of it.
+
+Addresses are kept as `privacy.addresses` shows them, beside their keyed hash; where even the domain may not be seen
+(`hash`), its hash stands in its place, so that counts by domain stay possible. Texts went through `Masker.text` and are
+at most TEXT_LIMIT characters long. A delivery that was simply accepted is a count, never a row. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Any, Final, NamedTuple, Protocol
+
+from smtpguard.classify import Classification, provider_of
+from smtpguard.classify.notice import REFUSED, Notice
+from smtpguard.history.tables import (
+    ACCEPTANCES,
+    FINDINGS,
+    NOTICES,
+    REFUSALS,
+    TALLIES,
+    TRANSACTIONS,
+    VERDICTS,
+    FindingRow,
+    NoticeRow,
+    RefusalRow,
+    Table,
+    TransactionRow,
+    slot_of,
+)
+from smtpguard.mail.reply import clean
+from smtpguard.mail.session import domain_of
+from smtpguard.record import Masker, Record, Refusal
+
+TEXT_LIMIT: Final = 1024
+NAME_LIMIT: Final = 255  # of a domain, a queue id, a host
+ID_LIMIT: Final = 998  # of a Message-ID: RFC 5322 2.1.1
+MAX_FINDINGS: Final = 100  # of one message
+
+
+class Coded(Protocol):
+    """An SMTP code in something."""
+
+    @property
+    def code(self) -> int: ...
+
+
+class Finding(Protocol):
+    """What the history keeps of a finding of lint."""
+
+    @property
+    def rule(self) -> str: ...
+    @property
+    def severity(self) -> str: ...
+    @property
+    def action(self) -> str: ...
+    @property
+    def message(self) -> str: ...
+    @property
+    def answer(self) -> Coded | None: ...
+    @property
+    def rcpt(self) -> bytes | None: ...
+
+
+Counts = dict[tuple[Table[Any], tuple[Any, ...]], int]
+"""(table, the row without its last column) -> how many."""
+
+
+class Kept(NamedTuple):
+    """What is kept of one thing that happened: rows with their tables, and what it adds to the counts."""
+
+    rows: list[tuple[Table[Any], tuple[Any, ...]]]
+    counts: Counts
+
+
+def add(counts: Counts, more: Counts) -> None:
+    """Add `more` to `counts`."""
+    for key, count in more.items():
+        counts[key] = counts.get(key, 0) + count
+
+
+def of_record(record: Record, findings: Sequence[Finding], masker: Masker) -> Kept:
+    """What is kept of a transaction."""
+    slot = slot_of(record.at)
+    domain = _who(masker, record.envelope.mail_from).domain
+    counts: Counts = {}
+    for accepted in record.accepted:
+        key = (ACCEPTANCES, (slot, provider_of(accepted.hop.host), domain))
+        counts[key] = counts.get(key, 0) + 1
+    rows: list[tuple[Table[Any], tuple[Any, ...]]] = []
+    if record.refusals or findings or (record.outcome != "accepted" and record.envelope.rcpts):
+        rows.append((TRANSACTIONS, _transaction(record, masker)))
+    for position, refusal in enumerate(record.refusals):
+        row = _refusal(record, refusal, position, masker)
+        rows.append((REFUSALS, row))
+        code = row.code or row.answer
+        enhanced = row.enhanced if row.code else str(refusal.answer.enhanced or "")
+        tally = (slot, row.category, row.provider, domain, code, enhanced, row.answer, row.source)
+        add(counts, {(TALLIES, tally): max(1, refusal.count)})
+    for position, finding in enumerate(findings[:MAX_FINDINGS]):
+        found = _finding(record, finding, position, masker)
+        rows.append((FINDINGS, found))
+        verdict = (slot, found.rule, found.severity, found.action, found.answer, found.outcome)
+        add(counts, {(VERDICTS, verdict): 1})
+    return Kept(rows, counts)
+
+
+def shown_domain(masker: Masker, domain: str) -> str:
+    """A domain as it may be kept."""
+    if not domain:
+        return ""
+    if masker.mode == "hash":
+        return masker.id(domain.encode("utf-8", "replace"))
+    return _name(domain)
+
+
+class _Who(NamedTuple):
+    """An address as it is kept."""
+
+    shown: str
+    id: str
+    domain: str
+
+
+_NOBODY: Final = _Who("", "", "")
+
+
+@lru_cache(maxsize=8192)  # senders come again and again
+def _who(masker: Masker, path: bytes) -> _Who:
+    return _Who(masker.show(path), masker.id(path), shown_domain(masker, domain_of(path)))
+
+
+# what looks like an address: in a text that is kept for weeks, others than those of the transaction are masked too
+_ADDRESS: Final = re.compile(r"[^\s<>()\[\]\"',;:|]{1,128}@[^\s<>()\[\]\"',;:|]{0,254}[^\s<>()\[\]\"',;:|.!?]")
+
+
+def _text(text: str, masker: Masker, paths: Sequence[bytes] = ()) -> str:
+    """Foreign text as it is kept: harmless, short, its addresses shown as `privacy.addresses` allows."""
+    if "@" in text and masker.mode != "full":
+        seen = _ADDRESS.findall(text[: 2 * TEXT_LIMIT])
+        paths = (*paths, *(address.encode("utf-8", "replace") for address in seen))
+    return masker.text(text, paths)[:TEXT_LIMIT]
+
+
+def as_kept(row: Any, masker: Masker) -> Any:
+    """A row of what policy remembers as it is kept: of one that quotes what was said, the quotation made fit."""
+    return row._replace(text=_text(row.text, masker)) if hasattr(row, "text") else row
+
+
+def _name(text: str) -> str:
+    return clean(text[:NAME_LIMIT], utf8=True)
+
+
+def _transaction(record: Record, masker: Masker) -> TransactionRow:
+    envelope = record.envelope
+    sender = _who(masker, envelope.mail_from)
+    return TransactionRow(
+        record.id,
+        record.at,
+        record.outcome,
+        record.session.door,
+        _name(envelope.queue_id),
+        clean(record.message_id[:ID_LIMIT], utf8=True),
+        *sender,
+        record.next_hop,
+        len(record.accepted),
+        record.refused,
+        record.size,
+        round(record.duration_s * 1e3, 3),
+        round(record.receive_s * 1e3, 3),
+        round(record.next_hop_s * 1e3, 3),
+        int(record.client_gone),
+    )
+
+
+def _refusal(record: Record, refusal: Refusal, position: int, masker: Masker) -> RefusalRow:
+    said, failure, meaning, rcpt = refusal.said, refusal.failure, refusal.classification, refusal.rcpt
+    rcpts = (rcpt,) if rcpt is not None else tuple(recipient.path for recipient in record.envelope.rcpts)
+    paths = (*rcpts, record.envelope.mail_from)
+    text = said.text if said is not None else failure.detail if failure is not None else refusal.answer.text
+    return RefusalRow(
+        record.id,
+        position,
+        record.at,
+        refusal.verb.value,
+        said.code if said is not None else 0,
+        str(said.enhanced or "") if said is not None else "",
+        _text(text, masker, paths),
+        refusal.answer.code,
+        meaning.category,
+        meaning.rule,
+        round(meaning.confidence, 3),
+        meaning.provider,
+        _text(meaning.cause, masker, paths),
+        _text(meaning.fix, masker, paths),
+        clean(meaning.reference[:TEXT_LIMIT]),
+        refusal.source,
+        *(_who(masker, rcpt) if rcpt is not None else _NOBODY),
+        refusal.count,
+        _name(refusal.hop.host) if refusal.hop is not None else "",
+        refusal.hop.next_hop if refusal.hop is not None else record.next_hop,
+        failure.kind.value if failure is not None else "",
+    )
+
+
+def _finding(record: Record, finding: Finding, position: int, masker: Masker) -> FindingRow:
+    rcpt = finding.rcpt
+    paths = (*((rcpt,) if rcpt is not None else ()), record.envelope.mail_from)
+    return FindingRow(
+        record.id,
+        position,
+        record.at,
+        finding.rule,
+        str(finding.severity),
+        str(finding.action),
+        finding.answer.code if finding.answer is not None else 0,
+        _text(finding.message, masker, paths),
+        *(_who(masker, rcpt) if rcpt is not None else _NOBODY)[:2],
+        _outcome(record, rcpt),
+    )
+
+
+def _outcome(record: Record, rcpt: bytes | None) -> str:
+    """What the next hop said to this mail, or to this recipient of it: a refusal of any weighs more than a 2xx."""
+    said = {
+        refusal.said.klass
+        for refusal in record.refusals
+        if refusal.source == "next_hop" and refusal.said is not None and (rcpt is None or refusal.rcpt in (None, rcpt))
+    }
+    if 5 in said:
+        return "rejected"
+    if 4 in said:
+        return "deferred"
+    taken = record.accepted if rcpt is None else [each for each in record.accepted if each.rcpt == rcpt]
+    return "accepted" if taken else ""
+
+
+# --- notices -------------------------------------------------------------------------------------------------------
+
+
+def of_notice(notice: Notice, meaning: Classification | None, masker: Masker, now: float) -> Kept:
+    """What is kept of a notice, read `now`; `meaning` is of its refusal, None where it is none.
+
+    A refusal that bears an event id of ours, or that this server said itself, was counted when it happened.
+    """
+    rcpt, sender = (text.encode("utf-8", "replace") for text in (notice.recipient, notice.sender))
+    paths = tuple(path for path in (rcpt, sender) if path)
+    reply = notice.reply
+    row = NoticeRow(
+        _notice_id(notice),
+        now if notice.when is None else min(notice.when, now),
+        notice.kind,
+        notice.action,
+        _name(notice.id),
+        _name(notice.queue_id),
+        clean(notice.message_id[:ID_LIMIT], utf8=True),
+        *(_who(masker, sender) if sender else _NOBODY)[:2],
+        *(_who(masker, rcpt) if rcpt else _NOBODY),
+        reply.code if reply is not None and notice.has_code else 0,
+        str(reply.enhanced or "") if reply is not None else "",
+        _text(reply.text, masker, paths) if reply is not None else "",
+        meaning.category if meaning is not None else "",
+        meaning.rule if meaning is not None else "",
+        meaning.provider if meaning is not None else provider_of(notice.host),
+        _name(notice.host),
+        _name(notice.feedback),
+    )
+    counts: Counts = {}
+    if meaning is not None and notice.action in REFUSED and not notice.id and not notice.inbound:
+        domain = _who(masker, sender).domain
+        code = reply.code if reply is not None else 0
+        tally = (slot_of(row.at), row.category, row.provider, domain, code, row.enhanced, 0, "notice")
+        counts[TALLIES, tally] = 1
+    return Kept([(NOTICES, row)], counts)
+
+
+def _notice_id(notice: Notice) -> str:
+    """The same for the same notice, however often it is read."""
+    said = str(notice.reply) if notice.reply is not None else ""
+    parts = (notice.kind, notice.action, notice.recipient, notice.message_id, notice.queue_id, str(notice.when), said)
+    return blake2b("\0".join(parts).encode("utf-8", "replace"), digest_size=12).hexdigest()

@@ -1,0 +1,408 @@
+"""The store at work in the service: records are queued here, one thread writes them, in batches.
+
+    store = Store(engine_of(url), seed=host_key(), mode="mask", retention_s=30 * 86400)
+    store.start()
+    store.write(record)                  # on the answer's path: an append
+    store.state.suppressions.get(key)    # a look into memory
+    with store.reading() as database: report.summary(database, ...)      # in a thread
+    store.close()
+
+Nothing here raises into the mail path, and nothing waits in it. The writer connects, migrates, loads what policy
+remembers, and then in turn: writes what waits, hears of what others wrote, and now and then prunes. While the store is
+away (locked, full, stopped) it tries again and again; rows wait, MAX_ROWS of them, and are written later, the oldest
+first; what is beyond that is dropped and counted (`on_drop`). A batch whose commit was not heard of is not written
+twice: each bears a number, kept in the same transaction. What the database takes never is found by halving its batch,
+dropped and counted.
+
+Until the first connection the key of hashed addresses is not known (schema.py): records wait as they are, and what
+policy is told meanwhile is hashed with `seed`; should the store's key turn out to be another one, that is dropped.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from secrets import token_hex
+from typing import Any, Final, NamedTuple
+
+from smtpguard.history import schema, state, upkeep
+from smtpguard.history.database import Database, Engine, StoreError, Unfit
+from smtpguard.history.rows import Counts, Finding, Kept, add, as_kept, of_record
+from smtpguard.history.state import State
+from smtpguard.history.tables import Table
+from smtpguard.record import AddressMode, Masker, Record
+
+MAX_RECORDS: Final = 10_000  # that nobody has looked at yet: seconds of full load
+MAX_ROWS: Final = 50_000  # that wait for the store, some 1 to 2 KB each
+MAX_COUNTS: Final = 50_000  # different ones that wait for the store
+BATCH_ROWS: Final = 2_000
+GATHER_S: Final = 0.05  # further records join a batch
+POLL_S: Final = 0.25  # how often others are listened to
+RETRY_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
+FIRST_PRUNE_S: Final = 60.0
+PRUNE_EVERY_S: Final = 600.0
+CLOSE_S: Final = 5.0
+YIELD_EVERY: Final = 25
+"""Records made into rows before the mail path may have the interpreter: a millisecond at most."""
+
+_LOG: Final = logging.getLogger(__name__)  # for faults of ours alone
+
+
+class Standing(NamedTuple):
+    """How the store is: why it is away ("" it is there), rows and changes that wait, rows written, events dropped."""
+
+    away: str
+    waiting: int
+    written: int
+    dropped: int
+
+
+@dataclass(slots=True)
+class _Batch:
+    number: int
+    kept: list[Kept]
+    counts: Counts
+    changes: Sequence[state.Change]
+
+
+class Store:
+    """History and memory of a running service. `write` and `state` are for the mail path, the rest is not."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        seed: bytes,
+        mode: AddressMode,
+        retention_s: float,
+        max_size: int = 0,
+        on_drop: Callable[[int], None] = lambda _: None,
+        on_away: Callable[[str], None] = lambda _: None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`max_size` in octets, 0: no cap. From the writer's thread: `on_drop` is told how many events or changes were
+        lost, `on_away` why the store is away, and "" when it is back."""
+        self.key = seed
+        """Of hashed addresses: the store's own from the first connection on, `seed` until then."""
+        self._engine = engine
+        self._mode: AddressMode = mode
+        self._retention_s = retention_s
+        self._max_size = max_size
+        self._on_drop = on_drop
+        self._on_away = on_away
+        self._clock = clock
+        self._node = token_hex(8)
+        self._records: deque[tuple[Record, Sequence[Finding]] | threading.Event] = deque()
+        self._wake = threading.Event()
+        self._closing = threading.Event()
+        self._given_up = threading.Event()
+        self._loaded = threading.Event()
+        self._waiting: deque[Kept] = deque()
+        self._rows = 0  # in `_waiting` and `_batch`
+        self._counts: Counts = {}
+        self._flushes: list[threading.Event] = []
+        self._batch: _Batch | None = None
+        self._number = 0
+        self._masker: Masker | None = None
+        self._away = ""
+        self._written = 0
+        self._dropped = 0
+        self._prune_at = time.monotonic() + FIRST_PRUNE_S
+        self._thread = threading.Thread(target=self._run, name="smtpguard-history", daemon=True)
+        self.state: Final = State(self._wake.set, self._drop)
+
+    # -- anybody's side ---------------------------------------------------------------------------------------------
+
+    def start(self, patience_s: float = 0.0) -> bool:
+        """Start the writer; whether what policy remembers was loaded within `patience_s`. It goes on trying."""
+        self._thread.start()
+        return self._loaded.wait(patience_s)
+
+    def write(self, record: Record, findings: Sequence[Finding] = ()) -> None:
+        """Queue a finished record with what lint found, or drop it; returns at once."""
+        records = self._records
+        if len(records) >= MAX_RECORDS:
+            self._drop(1)
+            return
+        records.append((record, findings))
+        if len(records) == 1:
+            self._wake.set()
+
+    def settle(self, *, mode: AddressMode, retention_s: float, max_size: int = 0) -> None:
+        """Take new settings, as after a reload; rows that were made stay as they are."""
+        self._mode, self._retention_s, self._max_size = mode, retention_s, max_size
+        self._masker = None
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until all that was given before is written; False where it is not within that time."""
+        done = threading.Event()
+        self._records.append(done)
+        self._wake.set()
+        return done.wait(timeout_s)
+
+    def reading(self) -> AbstractContextManager[Database]:
+        """A connection to ask the history with, in a thread: it may raise StoreError, and it takes its time."""
+        return self._engine.reading()
+
+    @property
+    def standing(self) -> Standing:
+        """How it is now."""
+        return Standing(self._away, len(self._records) + self._rows + self.state.waiting, self._written, self._dropped)
+
+    def close(self, timeout_s: float = CLOSE_S) -> None:
+        """Write what waits, for at most `timeout_s`; the rest is dropped and counted."""
+        self._closing.set()
+        self._wake.set()
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
+            self._given_up.set()
+            self._thread.join(GATHER_S)
+        lost = sum(not isinstance(item, threading.Event) for item in self._records)
+        lost += len(self._waiting) + (len(self._batch.kept) if self._batch else 0) + self.state.forget_waiting()
+        if lost:
+            self._drop(lost)
+        if not self._thread.is_alive():
+            self._engine.close()
+
+    # -- the writer -------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        database: Database | None = None
+        failures = 0
+        while True:
+            try:
+                if database is None:
+                    database = self._connected()
+                self._turn(database)
+                failures = 0
+            except Exception as error:
+                if not isinstance(error, StoreError):
+                    _LOG.error("a fault in the history's writer", exc_info=error)
+                if database is not None:
+                    database.close()
+                    database = None
+                self._tell(str(error) or type(error).__name__)
+                self._pause(RETRY_S[min(failures, len(RETRY_S) - 1)])
+                failures += 1
+            if self._given_up.is_set() or (self._closing.is_set() and not self._has_work):
+                break
+        if database is not None:
+            database.close()
+
+    @property
+    def _has_work(self) -> bool:
+        return bool(self._records or self._waiting or self._batch or self._counts or self.state.waiting)
+
+    def _pause(self, seconds: float) -> None:
+        """Until the next try. Rows are made meanwhile: they take less room than records."""
+        end = time.monotonic() + (RETRY_S[0] if self._closing.is_set() else seconds)
+        while (left := end - time.monotonic()) > 0 and not self._given_up.wait(min(left, POLL_S)):
+            self._prepare()
+
+    def _connected(self) -> Database:
+        database = self._engine.connect()
+        try:
+            schema.migrate(database, self._clock())
+            key = schema.address_key(database, self.key)
+            if key != self.key:
+                self.key = key
+                self._masker = None
+                if lost := self.state.forget_waiting():
+                    self._drop(lost)
+            self._settle_batch(database)
+            database.news()
+            self.state.load(database)
+            self._loaded.set()
+        except BaseException:
+            database.close()
+            raise
+        self._tell("")
+        return database
+
+    def _turn(self, database: Database) -> None:
+        """Wait for something to do, at most POLL_S, and do it."""
+        if self._wake.wait(POLL_S):
+            if not self.state.waiting:
+                self._closing.wait(GATHER_S)  # changes are in a hurry, and so is a close
+            self._wake.clear()
+        self._prepare()
+        self._write_all(database)
+        for done in self._flushes:
+            done.set()
+        self._flushes.clear()
+        self._listen(database)
+        if time.monotonic() >= self._prune_at:
+            self._prune_at = time.monotonic() + PRUNE_EVERY_S
+            self._prune(database)
+
+    def _listen(self, database: Database) -> None:
+        news = database.news()
+        if news is None:
+            self.state.load(database)
+        elif news:
+            self.state.refresh(database, news)
+
+    def _prepare(self) -> None:
+        """Make rows of the records that came in, as many as may wait."""
+        if not self._loaded.is_set():
+            return
+        masker = self._mask()
+        for number in range(len(self._records)):
+            item = self._records.popleft()
+            if isinstance(item, threading.Event):
+                self._flushes.append(item)
+                continue
+            try:
+                self._keep(of_record(*item, masker))
+            except Exception as error:  # one record that cannot be told is no reason to tell none
+                self._drop(1)
+                _LOG.error("a transaction could not be kept", exc_info=error)
+            if number % YIELD_EVERY == YIELD_EVERY - 1:
+                time.sleep(0)
+        if self._records:  # came meanwhile; `write` wakes for the first one only
+            self._wake.set()
+
+    def _mask(self) -> Masker:
+        masker = self._masker
+        if masker is None:
+            masker = self._masker = Masker(self._mode, self.key)
+        return masker
+
+    def _keep(self, kept: Kept) -> None:
+        if self._rows + len(kept.rows) > MAX_ROWS or len(self._counts) + len(kept.counts) > MAX_COUNTS:
+            self._drop(1)
+            return
+        add(self._counts, kept.counts)
+        if kept.rows:
+            self._rows += len(kept.rows)
+            self._waiting.append(kept)
+
+    def _write_all(self, database: Database) -> None:
+        while self._batch or self._waiting or self._counts or self.state.waiting:
+            self._write_batch(database)
+
+    def _write_batch(self, database: Database) -> None:
+        if self._batch is None:
+            self._batch = self._next_batch()
+        batch = self._batch
+        try:
+            _write(database, self._node, batch, self._mask(), self._clock())
+        except Unfit:
+            self._write_parts(database, batch)
+        self._done(batch)
+
+    def _next_batch(self) -> _Batch:
+        kept: list[Kept] = []
+        rows = 0
+        while self._waiting and rows < BATCH_ROWS:
+            kept.append(self._waiting.popleft())
+            rows += len(kept[-1].rows)
+        counts, self._counts = self._counts, {}
+        self._number += 1
+        return _Batch(self._number, kept, counts, self.state.take())
+
+    def _write_parts(self, database: Database, batch: _Batch) -> None:
+        """Write a batch in parts, down to a single one, so that only what the database takes never is lost.
+
+        What is written leaves the batch at once: should the connection be lost in between, the rest is tried again.
+        """
+        size = len(batch.kept)
+        while batch.kept:
+            part = batch.kept[:size]
+            if self._fits(database, _Batch(0, part, {}, ())):
+                self._settle(part)
+            elif len(part) > 1:
+                size = len(part) // 2
+                continue
+            else:
+                self._rows -= len(part[0].rows)
+            del batch.kept[:size]
+            size *= 2
+        while batch.counts:
+            self._fits(database, _Batch(0, [], dict([batch.counts.popitem()]), ()))
+        for change in batch.changes:
+            self._fits(database, _Batch(0, [], {}, (change,)))
+
+    def _fits(self, database: Database, part: _Batch) -> bool:
+        """Write a part; False where the database takes it never. What cannot be parted is then lost."""
+        try:
+            _write(database, self._node, part, self._mask(), self._clock())
+        except Unfit as error:
+            if len(part.kept) <= 1:
+                self._drop(1)
+                _LOG.error("the store takes an event never", exc_info=error)
+            return False
+        return True
+
+    def _settle_batch(self, database: Database) -> None:
+        """After a connection was lost: was the batch in hand written?"""
+        if self._batch is not None:
+            found = database.query("SELECT batch FROM nodes WHERE id = ?", (self._node,))
+            if found and found[0][0] == self._batch.number:
+                self._done(self._batch)
+
+    def _done(self, batch: _Batch) -> None:
+        self._settle(batch.kept)
+        self._batch = None
+        self.state.settled()
+
+    def _settle(self, written: Sequence[Kept]) -> None:
+        rows = sum(len(kept.rows) for kept in written)
+        self._written += rows
+        self._rows -= rows
+
+    def _prune(self, database: Database) -> None:
+        now = self._clock()
+        for _ in upkeep.prune_steps(database, now, retention_s=self._retention_s, max_size=self._max_size):
+            self._prepare()
+            self._write_all(database)
+        self.state.expire(upkeep.limits(now, self._retention_s))
+
+    def _drop(self, count: int) -> None:
+        self._dropped += count
+        self._on_drop(count)
+
+    def _tell(self, away: str) -> None:
+        if bool(away) != bool(self._away):
+            self._on_away(away)
+        self._away = away
+
+
+def _write(database: Database, node: str, batch: _Batch, masker: Masker, now: float) -> None:
+    """All of a batch, in one transaction; parts of one (number 0) leave the node's number as it is."""
+    by_table: dict[str, tuple[Table[Any], list[tuple[Any, ...]]]] = {}
+    for kept in batch.kept:
+        for table, row in kept.rows:
+            by_table.setdefault(table.name, (table, []))[1].append(row)
+    for (table, row), count in sorted(batch.counts.items(), key=lambda item: (item[0][0].name, item[0][1])):
+        by_table.setdefault(table.name, (table, []))[1].append((*row, count))  # sorted: two nodes wait in one order
+    with database.transaction():
+        for table, rows in by_table.values():
+            database.insert(table, rows)
+        state.write(database, [change._replace(row=as_kept(change.row, masker)) for change in batch.changes])
+        if batch.number:
+            database.run(
+                "INSERT INTO nodes (id, batch, at) VALUES (?, ?, ?) "
+                "ON CONFLICT (id) DO UPDATE SET batch = excluded.batch, at = excluded.at",
+                (node, batch.number, now),
+            )
+
+
+def keep(database: Database, kept: Sequence[Kept]) -> int:
+    """Write notices, for the command line; how many are new. What is there already is not counted again."""
+    new = 0
+    with database.transaction():
+        for one in kept:
+            ((table, row),) = one.rows
+            if database.query(f"SELECT 1 FROM {table.name} WHERE id = ?", (row[0],)):  # noqa: S608
+                continue
+            database.insert(table, [row])
+            for (counted, key), count in one.counts.items():
+                database.insert(counted, [(*key, count)])
+            new += 1
+    return new

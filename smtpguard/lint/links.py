@@ -1,0 +1,110 @@
+"""The links of a message, judged each by itself, and the domains that they lead to, for the blocklists.
+
+What a browser makes of a URL and which hosts deceive is `mail/links.py`; here is what of it is worth a word to the
+sender, and how much. Pure: nothing is looked up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from itertools import chain
+from typing import Final
+
+from smtpguard.lint import leftovers
+from smtpguard.lint.finding import Severity
+from smtpguard.mail.links import ip_literal, is_shortener, mixed_scripts, parse, shown_host
+from smtpguard.mail.message import Message
+from smtpguard.mail.reply import clean
+from smtpguard.mailauth.domains import organizational, to_ascii
+
+Judged = tuple[str, Severity | None]
+"""What is wrong, and how severe it is where that is not the rule's own severity."""
+
+
+def judged_url(link: str) -> Iterator[Judged]:
+    """What is wrong with a link by itself."""
+    url = parse(link)
+    if url.scheme in ("javascript", "vbscript", "data"):
+        yield f"a link runs {url.scheme}: and leads nowhere", None
+    if not url.host:
+        return
+    if "." in url.userinfo or "%" in url.userinfo:
+        name = clean(url.userinfo, utf8=True)[:60]
+        yield f"a link shows {name!r} before an @ and leads to {clean(url.host, utf8=True)}", None
+    if (found := _judged_host(url.host)) is not None:
+        yield found
+
+
+@lru_cache(maxsize=4096)
+def _judged_host(host: str) -> Judged | None:
+    shown = clean(host, utf8=True)
+    if (address := ip_literal(host)) is not None:
+        if address.is_global:
+            return f"a link leads to the address {address}, not to a name", None
+        if leftovers.is_private(host):
+            return f"a link leads to {address}, which only your network reaches", Severity.INFO
+    elif label := mixed_scripts(host):
+        return f"the name {shown} has look-alike letters of several scripts in {label!r}", None
+    elif is_shortener(host):
+        return f"a link hides where it leads behind {shown}", None
+    return None
+
+
+def judged_text(message: Message, link: str, text: str) -> Judged | None:
+    """Whether the text of a link is a host, and another one than it leads to.
+
+    A person's own trackers are mild: the text names the sender's domain. So is a bare name, which may be a brand's.
+    """
+    shown = shown_host(text) if "." in text else None
+    if shown is None:
+        return None
+    host = parse(link).host
+    if not host or _organization(host) == _organization(shown.host):
+        return None
+    own = {_organization(box.domain) for box in message.mailboxes(b"from") if box.domain}
+    words = f"a link shows {clean(shown.host, utf8=True)} and leads to {clean(host, utf8=True)}"
+    is_mild = not shown.is_url or _organization(shown.host) in own
+    return words, Severity.INFO if is_mild else None
+
+
+@lru_cache(maxsize=4096)
+def _organization(host: str) -> str:
+    return organizational(to_ascii(host) or host)
+
+
+# --- for the blocklists ----------------------------------------------------------------------------------------------
+
+MAX_DOMAINS: Final = 20
+"""Hosts of one message that are asked for."""
+# Where so much of all mail leads that no list has them.
+_EVERYBODYS: Final = """
+adobe.com amazon.com android.com apple.com bing.com cloudflare.com facebook.com fb.com github.com gmail.com google.com
+googleapis.com gstatic.com icloud.com instagram.com linkedin.com live.com microsoft.com microsoftonline.com mozilla.org
+office.com outlook.com paypal.com pinterest.com schema.org spotify.com tiktok.com twitter.com vimeo.com w3.org
+whatsapp.com wikipedia.org windows.com x.com yahoo.com youtu.be youtube.com zoom.us
+"""
+_SKIPPED: Final = frozenset(_EVERYBODYS.split())
+
+
+def link_domains(message: Message) -> tuple[str, ...]:
+    """The hosts that links of a message lead to (A-labels), each once, in order; without addresses and everybody's."""
+    texts = (link.url for text in message.bodies.texts for link in text.links)
+    pages = (link.url for page in message.bodies.pages for link in page.links)
+    found: dict[str, None] = {}
+    for url in chain(texts, pages):
+        host = _public_host(parse(url).host)
+        if host:
+            found[host] = None
+            if len(found) == MAX_DOMAINS:
+                break
+    return tuple(found)
+
+
+@lru_cache(maxsize=4096)
+def _public_host(host: str) -> str:
+    """A host by the name that lists have it under; "" for one that is not worth asking for."""
+    if "." not in host or ip_literal(host) is not None:
+        return ""
+    name = to_ascii(host)
+    return "" if organizational(name) in _SKIPPED else name

@@ -1,0 +1,458 @@
+"""From settings to a running relay: build, start, reload, drain, stop (contract 1.6).
+
+Everything that the rooms want passed in is made here: clock, ids, sockets, hops, lint, memory, log, metrics.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import secrets
+import ssl
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, partial
+from itertools import chain
+from pathlib import Path
+from typing import Any, Final
+
+from smtpguard import __version__
+from smtpguard.classify import Classifier, RuleError, ShippedRuleError
+from smtpguard.classify import load as load_rules
+from smtpguard.config import (
+    ConfigError,
+    Loaded,
+    NextHopSettings,
+    Settings,
+    host_key,
+    load_users,
+    needs_restart,
+    rule_files,
+)
+from smtpguard.edge import listen
+from smtpguard.edge.auth import Users
+from smtpguard.edge.doorkeeper import Doorkeeper
+from smtpguard.edge.host import Dates, Ids, own_name, spool_dir
+from smtpguard.edge.lint import Lint
+from smtpguard.edge.log import Log, configure
+from smtpguard.edge.metrics import Metrics
+from smtpguard.edge.nexthop import NextHop
+from smtpguard.edge.smtpd import Door
+from smtpguard.edge.spool import Memory
+from smtpguard.flow import Relay
+from smtpguard.flow.standing import Standing
+from smtpguard.history import Store, StoreError
+from smtpguard.policy import Policies
+from smtpguard.record import Masker, Record
+from smtpguard.routes import Routes
+from smtpguard.sandbox import Sandbox
+from smtpguard.service import memory
+from smtpguard.web import Http
+
+LAG_EVERY_S: Final = 0.5
+STORE_WITHIN_S: Final = 0.5  # what is remembered may take so long; without it mail goes on, and it comes later
+RETIRE_EVERY_S: Final = 0.2
+
+
+class CannotStart(Exception):
+    """Something outside of the settings stands in the way; the text names it and the remedy."""
+
+
+class Journal:
+    """flow.Journal: the log, the metrics and the history, each of which never raises."""
+
+    def __init__(self, log: Log, metrics: Metrics, store: Store) -> None:
+        self._log = log
+        self._metrics = metrics
+        self._store = store
+
+    def write(self, record: Record) -> None:
+        """Log it, count it, keep it."""
+        self._metrics.write(record)
+        self._log.write(record)
+        self._store.write(record, record.findings)
+
+
+class Service:
+    """One relay. `await start()`, then `await stop()`; `addresses` tells where it listens."""
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        *,
+        maildir: Path | None = None,
+        reload: Callable[[], Loaded] | None = None,
+        environ: Mapping[str, str] | None = None,
+        stream: Any = None,
+    ) -> None:
+        self.settings = loaded.settings
+        self.path = loaded.path
+        self.addresses: dict[str, list[str]] = {}
+        self._reload = reload
+        self._environ = environ if environ is not None else os.environ
+        self._maildir = maildir
+        try:
+            self._classifier = _rules(self.settings)
+        except ShippedRuleError as error:
+            raise CannotStart(str(error)) from error
+        except (RuleError, OSError) as error:  # good when it was checked, a moment ago
+            raise CannotStart(f"classify.rules: {error}") from error
+        self._new_id = Ids(time.time, secrets.randbits(25))
+        self.metrics = Metrics()
+        self._masker = Masker(self.settings.privacy.addresses, host_key())
+        self.log = configure(
+            self.settings.log,
+            stream,
+            masker=self._masker,
+            on_drop=self.metrics.events_dropped.labels("log").inc,
+        )
+        self._hostname = self.settings.relay.hostname or own_name()
+        url, self._why_in_memory = memory.place(self.settings)
+        try:
+            self.store = memory.store(
+                url,
+                self.settings,
+                on_drop=self.metrics.events_dropped.labels("history").inc,
+                on_away=self._on_store_away,
+            )
+        except StoreError as error:
+            raise CannotStart(str(error)) from error
+        self._lint: Lint | None = None
+        self._sandbox: Sandbox | None = None
+        self._hops: dict[str, NextHop] = {}
+        self._former: list[Relay] = []  # of settings before a reload, with transactions under way
+        self._retired: set[NextHop] = set()  # next hops that only they still use
+        self._keeper: Doorkeeper | None = None
+        self._acceptor: listen.Acceptor | None = None
+        self._http: Http | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._unix: list[str] = []  # paths of sockets that are ours to remove
+        self._ready = False
+        self._lint_watch: asyncio.Task[Any] | None = None
+
+    @property
+    def status(self) -> str:
+        """Where it listens, in a line."""
+        return "listens on " + ", ".join(chain.from_iterable(self.addresses.values()))
+
+    # -- start ---------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Bind, connect nothing yet, listen; CannotStart with a remedy if that is not possible."""
+        try:
+            await self._start()
+        except BaseException:
+            self.log.close()
+            raise
+
+    async def _start(self) -> None:
+        settings = self.settings
+        self._loop = asyncio.get_running_loop()
+        try:
+            doors, self._unix = listen.open_doors(settings.listen, self._environ)
+        except listen.CannotListen as reason:
+            raise CannotStart(str(reason)) from reason
+        try:
+            await self._start_sandbox(settings)
+            self._hops = {name: self._hop(name, hop, self._hostname) for name, hop in settings.next_hop.items()}
+            await asyncio.to_thread(self.store.start, STORE_WITHIN_S)
+            self._masker = self._new_masker(settings)
+            self.log.settle(settings.log, self._masker)
+            self._lint = self._new_lint(settings)
+            self._keeper = Doorkeeper(
+                listen=settings.listen,
+                relay=self._relay(settings),
+                memory=Memory(settings.relay.memory),
+                spool_dir=spool_dir(settings.relay.spool_dir),
+                normalize=settings.relay.bare_newline == "normalize",
+                metrics=self.metrics,
+                log=self.log,
+                date=Dates(time.time),
+                tls=self._tls(settings),
+                users=Users(load_users(Path(settings.listen.users_file))) if settings.listen.users_file else None,
+            )
+            await self._start_http()
+        except BaseException:
+            for _, listener in doors:
+                listener.close()
+            await self._close_hops()
+            await asyncio.to_thread(self.store.close)
+            raise
+        self._acceptor = listen.Acceptor(settings.listen.max_sessions)
+        for door, listener in doors:
+            self.addresses.setdefault(door, []).append(listen.shown(listener))
+            self._acceptor.accept(listener, partial(Door, door, self._keeper, self._new_id))
+        self._spawn(self._ask_hops())
+        self._spawn(self._watch_lag())
+        if self._lint is not None:
+            self._lint_watch = self._spawn(self._lint.watch())
+        self._ready = True
+        if self._why_in_memory:
+            self.log.event("history", self._why_in_memory, level="warning")
+        self.log.event(
+            "service-started",
+            f"smtpguard {__version__} {self.status}",
+            fields={
+                "service.version": __version__,
+                "smtpguard.config": str(self.path) if self.path else None,
+                **{f"smtpguard.listen.{door}": ",".join(where) for door, where in self.addresses.items()},
+            },
+        )
+
+    async def _start_sandbox(self, settings: Settings) -> None:
+        if self._sandbox is None and any(_is_sandbox(hop) for hop in settings.next_hop.values()):
+            self._sandbox = Sandbox(maildir=self._maildir, keep=False)
+            await self._sandbox.start()
+
+    async def _start_http(self) -> None:
+        where = self.settings.http.listen
+        if where is None:
+            return
+        token = self.settings.http.token
+        self._http = Http(
+            exposition=self.metrics.exposition,
+            ready=lambda: {"listening": self._ready, "config": True},  # a bad file never becomes the configuration
+            token=token.get_secret_value() if token else "",
+            names=(self._hostname,),
+        )
+        try:
+            host, port = await self._http.start(where.host, where.port)
+        except OSError as error:
+            raise CannotStart(listen.why_not("http.listen", f"{where.host}:{where.port}", error)) from error
+        self.addresses["http"] = [f"[{host}]:{port}" if ":" in host else f"{host}:{port}"]
+
+    def _hop(self, name: str, settings: NextHopSettings, hostname: str) -> NextHop:
+        if _is_sandbox(settings):
+            assert self._sandbox is not None
+            settings = settings.model_copy(update={"host": ("127.0.0.1",), "port": self._sandbox.port})
+        return NextHop(name, settings, hostname=hostname, metrics=self.metrics, log=self.log.event)
+
+    def _relay(self, settings: Settings) -> Relay:
+        return Relay(
+            hops=self._hops,
+            routes=Routes(settings.route),
+            classifier=self._classifier,
+            journal=Journal(self.log, self.metrics, self.store),
+            hostname=self._hostname,
+            reply=settings.reply,
+            answer_within_s=settings.relay.answer_within,
+            received_header=settings.relay.received_header,
+            clock=time.monotonic,  # the loop's own clock; uvloop's time() has whole milliseconds
+            now=time.time,
+            new_id=self._new_id,
+            standing=Standing(
+                Policies(settings.policy),
+                settings.suppression,
+                self.store.state,
+                now=time.time,
+                when=_when,
+                random=random.random,
+            ),
+            id_of=self._masker.id,
+            shown=self._masker.show,
+            inspect=None if self._lint is None else partial(self._lint.inspect, self._hops),
+        )
+
+    def _new_lint(self, settings: Settings) -> Lint | None:
+        if settings.lint.mode == "off":
+            return None
+        return Lint(
+            settings.lint,
+            settings.sender,
+            settings.next_hop,
+            hostname=self._hostname,
+            metrics=self.metrics,
+            log=self.log.event,
+        )
+
+    def _tls(self, settings: Settings) -> ssl.SSLContext | None:
+        if not settings.listen.tls_cert:
+            return None
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        self._load_certificate(context, settings)
+        return context
+
+    def _load_certificate(self, context: ssl.SSLContext, settings: Settings) -> None:
+        """From the files as they are now; CannotStart if they are no pair."""
+        from cryptography.x509 import load_pem_x509_certificate  # only where TLS is used
+
+        try:
+            context.load_cert_chain(settings.listen.tls_cert, settings.listen.tls_key)
+            certificate = load_pem_x509_certificate(Path(settings.listen.tls_cert).read_bytes())
+        except (OSError, ValueError) as error:
+            raise CannotStart(f"listen.tls_cert, listen.tls_key: not a usable pair: {error}") from error
+        self.metrics.tls_certificate_expiry_timestamp.set(certificate.not_valid_after_utc.timestamp())
+
+    def _new_masker(self, settings: Settings) -> Masker:
+        """By the key of the history, which all nodes share, so that what one has hashed another finds."""
+        return Masker(settings.privacy.addresses, self.store.key)
+
+    def _on_store_away(self, why: str) -> None:
+        """From the writer's thread: the history is away, or ("") there again, perhaps with another key."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._tell_store, why)
+
+    def _tell_store(self, why: str) -> None:
+        if why:
+            message = f"the history is away, mail goes on: {why}"
+            self.log.event("history", message, level="warning", fields={"event.outcome": "failure"})
+        elif self._ready and self._keeper is not None:
+            self.log.event("history", "the history is there again", fields={"event.outcome": "success"})
+            self._masker = self._new_masker(self.settings)
+            self.log.settle(self.settings.log, self._masker)
+            self._keeper.relay = self._relay(self.settings)
+
+    def _spawn(self, coroutine: Any) -> asyncio.Task[Any]:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _ask_hops(self) -> None:
+        """Learn what the next hops offer; until then everything is offered (contract 1.2)."""
+        await asyncio.gather(*(hop.ask() for hop in self._hops.values()))
+
+    async def _watch_lag(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + LAG_EVERY_S
+            await asyncio.sleep(LAG_EVERY_S)
+            self.metrics.event_loop_lag.observe(max(0.0, loop.time() - due))
+            self.metrics.suppressed_addresses.set(len(self.store.state.suppressions))
+
+    # -- reload --------------------------------------------------------------------------------------------------
+
+    async def reload(self) -> bool:
+        """Take the file anew, all or nothing; what a transaction under way uses stays until it ends."""
+        assert self._reload is not None
+        assert self._keeper is not None
+        try:
+            loaded = self._reload()
+            old, new = self.settings, loaded.settings
+            waiting = needs_restart(old, new)
+            kept_store = new.store.model_copy(update={"url": old.store.url})
+            new = new.model_copy(update={"listen": old.listen, "http": old.http, "store": kept_store})
+            classifier = await asyncio.to_thread(_rules, new)
+            await self._start_sandbox(new)
+            hostname = new.relay.hostname or own_name()
+            kept = {
+                name: hop
+                for name, hop in self._hops.items()
+                if old.next_hop.get(name) == new.next_hop.get(name) and hostname == self._hostname  # it says EHLO by it
+            }
+            hops = {name: kept.get(name) or self._hop(name, hop, hostname) for name, hop in new.next_hop.items()}
+        except (ConfigError, RuleError, OSError) as error:  # OSError: a file that was good a moment ago
+            self.metrics.config_last_reload_successful.set(0)
+            self.log.event(
+                "config-reloaded",
+                f"configuration refused, the old one stays: {error}",
+                level="error",
+                fields={"event.outcome": "failure"},
+            )
+            return False
+        given_up = [hop for name, hop in self._hops.items() if name not in kept]
+        self.settings, self._hostname, self._hops, self._classifier = new, hostname, hops, classifier
+        self._former = [relay for relay in (*self._former, self._keeper.relay) if relay.under_way]
+        self._masker = self._new_masker(new)
+        self.log.settle(new.log, self._masker)
+        self.store.settle(mode=new.privacy.addresses, retention_s=new.privacy.retention, max_size=new.store.max_size)
+        await self._renew_lint(old, new)
+        self._keeper.relay = self._relay(new)
+        self._keeper.memory.limit = new.relay.memory
+        self._keeper.spool_dir = spool_dir(new.relay.spool_dir)
+        self._keeper.normalize = new.relay.bare_newline == "normalize"
+        self._renew_certificate()
+        self.metrics.config_last_reload_successful.set(1)
+        for warning in loaded.warnings:
+            self.log.event("config-reloaded", str(warning), level="warning")
+        self.log.event(
+            "config-reloaded",
+            "configuration reloaded" + (f"; a restart is needed for {', '.join(waiting)}" if waiting else ""),
+            level="warning" if waiting else "info",
+            fields={"event.outcome": "success"},
+        )
+        self._spawn(self._ask_hops())
+        if given_up:
+            self._spawn(self._retire(given_up, tuple(self._former)))
+        return True
+
+    async def _renew_lint(self, old: Settings, new: Settings) -> None:
+        """A lint of its own for new settings; what the old one knows is not taken over."""
+        used = ("lint", "sender", "next_hop", "relay")
+        if all(getattr(old, name) == getattr(new, name) for name in used):
+            return
+        given_up, self._lint = self._lint, self._new_lint(new)
+        if self._lint_watch is not None:
+            self._lint_watch.cancel()
+        self._lint_watch = self._spawn(self._lint.watch()) if self._lint is not None else None
+        if given_up is not None:
+            await given_up.close()
+
+    async def _retire(self, hops: Sequence[NextHop], relays: Sequence[Relay]) -> None:
+        """Close next hops once no transaction is under way that began when they were in force: it may need them yet."""
+        self._retired.update(hops)
+        while any(relay.under_way for relay in relays):  # noqa: ASYNC110 (a transaction tells nobody that it is over)
+            await asyncio.sleep(RETIRE_EVERY_S)
+        await asyncio.gather(*(hop.close() for hop in hops))
+        self._retired.difference_update(hops)
+
+    def _renew_certificate(self) -> None:
+        """A certificate renewed in place counts from the next STARTTLS on; `listen` itself needs a restart."""
+        assert self._keeper is not None
+        if self._keeper.tls is not None:
+            try:
+                self._load_certificate(self._keeper.tls, self.settings)
+            except CannotStart as reason:
+                self.log.event("config-reloaded", f"the old certificate stays: {reason}", level="error")
+
+    # -- stop ----------------------------------------------------------------------------------------------------
+
+    async def stop(self) -> None:
+        """Contract 1.6: no new sessions; 421 before the dot; after it the next hop's answer, up to `relay.drain`."""
+        self._ready = False
+        self.log.event("service-stopping", "stopping")
+        cut = 0
+        if self._acceptor is not None:
+            await self._acceptor.close(unlink=self._unix)
+            cut = await self._acceptor.drain(self.settings.relay.drain)
+        if self._http is not None:
+            await self._http.stop()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._close_hops()
+        if self._lint is not None:
+            await self._lint.close()
+        await asyncio.to_thread(self.store.close)
+        if self._keeper is not None and self._keeper.users is not None:
+            self._keeper.users.close()
+        self.log.event("service-stopped", "stopped" + (f"; {cut} sessions were cut off" if cut else ""))
+        self.log.close()
+
+    async def _close_hops(self) -> None:
+        await asyncio.gather(*(hop.close() for hop in (*self._hops.values(), *self._retired)))
+        if self._sandbox is not None:
+            await self._sandbox.stop()
+
+
+def _rules(settings: Settings) -> Classifier:
+    """The classification rules, the operator's own among them; RuleError or OSError for a file that cannot be used."""
+    return _made_ready(tuple((path, path.read_bytes()) for path in rule_files(settings.classify.rules)))
+
+
+@lru_cache(maxsize=2)
+def _made_ready(own: tuple[tuple[Path, bytes], ...]) -> Classifier:
+    """Once for the same files with the same content: it takes 0.2 s."""
+    return load_rules([path for path, _ in own])
+
+
+def _when(at: float) -> str:
+    """A time as a reply names it."""
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(at))
+
+
+def _is_sandbox(hop: NextHopSettings) -> bool:
+    return hop.host == ("sandbox",)

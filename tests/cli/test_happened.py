@@ -1,0 +1,118 @@
+"""`smtpguard explain ID|QUEUE-ID`: what the history has of an id, and what is said where it has nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from time import time
+from typing import Any
+
+import pytest
+
+from smtpguard.classify.notice import Notice
+from smtpguard.cli.explain import run
+from smtpguard.cli.store import opened
+from smtpguard.history.rows import of_notice
+from smtpguard.history.store import keep
+from smtpguard.mail.reply import FailureKind, HopFailure, Reply, Verb
+from smtpguard.record import Masker
+from tests.history.stores import Found, numbered, started
+from tests.records import UNKNOWN, refusal
+
+GONE = HopFailure(FailureKind.TIMEOUT, Verb.DOT, "no answer")
+
+
+def explain(*given: str, **options: Any) -> int:
+    return run(given, None, **options)
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> str:
+    """A store with two attempts of one message, one that no host answered, and mail that only a DSN tells of."""
+    url = f"sqlite:///{tmp_path}/h.db"
+    now = time()
+    meaning = UNKNOWN._replace(category="auth.dmarc", cause="no aligned signature", fix="Sign with d=example.com.")
+    refused = refusal(
+        "550 5.7.26 <jane.doe@example.org>\x1b[2J not accepted", meaning=meaning, answer="451 4.7.26 held"
+    )
+    notice = Notice(
+        "dsn", "failed", Reply.of("550 5.2.1 off", Verb.RCPT), "al@example.org", queue_id="4Later", when=now - 60
+    )
+    with started(url, clock=time) as store:
+        for number, at in ((1, now - 3600), (2, now - 60)):
+            found = [Found("SPF003"), Found("DMA002", "warning", "reject", "no record", None)]
+            store.write(numbered(number, refused, at=at, queue_id="4AbcDef12"), found)
+        store.write(numbered(3, refusal(said=None, rcpt=None, count=2, answer="451 4.4.1 no", failure=GONE), at=now))
+        assert store.flush(20.0)
+        masker = Masker("mask", store.key)
+    with opened(url) as database:
+        keep(database, [of_notice(notice, UNKNOWN, masker, now)])
+    return url
+
+
+def test_an_event_id_tells_what_happened(history: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert explain("000000000002", store_url=history) == 0
+    said = capsys.readouterr().out
+    rows = dict(line.split(":", 1) for line in said.splitlines() if ":" in line[:12])
+    assert rows["To"].strip() == "j***@example.org"
+    assert rows["Cause"].strip() == "no aligned signature"
+    assert rows["What to do"].strip() == "Sign with d=example.com."
+    assert rows["Category"].strip() == "auth.dmarc (95%, rule postfix.unknown)"
+    assert rows["The MTA got"].strip() == "451, by next_hop"
+    assert rows["Lately"].strip().startswith("2 times in 24 hours")
+    warned = [line.split(":", 1)[1].strip() for line in said.splitlines() if line.startswith("We warned")]
+    assert warned == [
+        "SPF003 error: hard fail (observed; enforcing answers 550; the next hop rejected it)",
+        "DMA002 warning: no record (reject; the next hop rejected it)",
+    ]
+    assert "550 5.7.26 <j***@example.org> [2J not accepted" in said
+    assert "\x1b" not in said
+
+
+def test_a_queue_id_tells_each_attempt(history: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for given in ({"given": ("4AbcDef12",)}, {"given": (), "id": "4AbcDef12"}):
+        assert run(given["given"], None, id=str(given.get("id", "")), store_url=history) == 0
+        heads = [line[:12] for line in capsys.readouterr().out.splitlines() if line.startswith("0000")]
+        assert heads == ["000000000002", "000000000001"]
+    assert explain("4AbcDef12", store_url=history, as_json=True) == 0
+    newest, _ = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (newest["id"], newest["refusals"][0]["lately"], len(newest["findings"])) == ("000000000002", 2, 2)
+
+
+def test_a_hop_failure_of_a_whole_message(history: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert explain("000000000003", store_url=history, color=True) == 0
+    said = capsys.readouterr().out
+    assert "\x1b[1mno answer" in said
+    assert "all 2 recipients" in said
+    assert "Fault:" in said
+
+
+def test_accepted_mail_of_which_a_dsn_tells(history: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert explain(id="4Later", store_url=history) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("4Later: nothing was refused\n")
+    assert "dsn: failed for a***@example.org (recipient.unknown): 550 5.2.1 off" in said
+    assert explain(id="4Later", store_url=history, as_json=True) == 0
+    assert json.loads(capsys.readouterr().out)["notices"][0]["kind"] == "dsn"
+
+
+def test_an_id_that_the_history_has_not(history: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for id in ("000000000009", "4Xyz12345"):
+        assert explain(id, store_url=history) == 1
+        assert f"no refusal with the id {id}; with a log:" in capsys.readouterr().err
+        assert explain(id, store_url="") == 2
+        assert "in the memory of the service" in capsys.readouterr().err
+        assert explain(id, store_url=f"sqlite:///{tmp_path}/none.db") == 2
+        assert "there is no history yet" in capsys.readouterr().err
+    (tmp_path / "torn.db").write_bytes(b"no database" * 1000)
+    assert explain("000000000009", store_url=f"sqlite:///{tmp_path}/torn.db") == 75
+
+
+def test_an_id_and_no_file_is_2(history: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert explain("mail.log.1", id="000000000002", store_url=history) == 2
+    assert "mail.log.1: no such file" in capsys.readouterr().err
+
+
+def test_a_word_that_a_rule_knows_is_a_reply(history: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert explain("Greylisted4now", store_url=history) == 0
+    assert "rate.greylisted" in capsys.readouterr().out

@@ -1,0 +1,64 @@
+"""Names as the DNS has them, and organizational domains by the public suffix list."""
+
+from __future__ import annotations
+
+import pytest
+
+from smtpguard.mailauth.domains import is_public_suffix, organizational, to_ascii
+
+
+@pytest.mark.parametrize(
+    ("typed", "name"),
+    [
+        ("Example.COM", "example.com"),
+        ("example.com.", "example.com"),
+        ("_spf.Example.com", "_spf.example.com"),
+        ("B\u00fccher.example", "xn--bcher-kva.example"),
+        ("stra\u00dfe.example", "xn--strae-oqa.example"),
+        ("\u4f8b\u3048\u3002example", "xn--r8jz45g.example"),
+        ("_dmarc.b\u00fccher.example", "_dmarc.xn--bcher-kva.example"),
+        ("localhost", "localhost"),
+        ("", ""),
+        (".", ""),
+        ("a..example", ""),
+        ("example..", ""),
+        (".example", ""),
+        ("\u2028.example", ""),
+        ("a" * 63 + ".example", "a" * 63 + ".example"),
+        ("a" * 64 + ".example", ""),
+        ("a." * 126 + "b", "a." * 126 + "b"),
+        ("a." * 126 + "b.", "a." * 126 + "b"),
+        ("a." * 126 + "bc", ""),
+        ("\u00fc." * 40, ""),  # 40 A-labels of 7 octets
+    ],
+)
+def test_a_name_is_what_can_be_asked_for_or_nothing(typed: str, name: str) -> None:
+    assert to_ascii(typed) == name
+
+
+@pytest.mark.parametrize(
+    ("domain", "organization"),
+    [
+        ("example.com", "example.com"),
+        ("a.b.example.com", "example.com"),
+        ("mail.example.co.uk", "example.co.uk"),
+        ("a.someone.github.io", "someone.github.io"),  # the list's private section
+        ("a.b.c.kawasaki.jp", "b.c.kawasaki.jp"),  # *.kawasaki.jp
+        ("a.city.kawasaki.jp", "city.kawasaki.jp"),  # !city.kawasaki.jp
+        ("a.xn--85x722f.com.cn", "xn--85x722f.com.cn"),
+        ("co.uk", "co.uk"),
+        ("com", "com"),
+        ("mail.corp.unlisted", "corp.unlisted"),
+        ("", ""),
+    ],
+)
+def test_the_organizational_domain_is_one_label_above_a_public_suffix(domain: str, organization: str) -> None:
+    assert organizational(domain) == organization
+
+
+def test_a_public_suffix_is_known() -> None:
+    assert [name for name in ("com", "co.uk", "github.io", "example.com", "") if is_public_suffix(name)] == [
+        "com",
+        "co.uk",
+        "github.io",
+    ]
