@@ -15,7 +15,8 @@ import json
 import os
 import ssl
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -86,8 +87,11 @@ async def relay(
     more: str = "",
     hop: Sandbox | None = None,
     files: Mapping[str, str] | None = None,
+    now: Callable[[], float] = time.time,
 ) -> AsyncIterator[Guard]:
     """A relay on free ports. `next_hop`, `listen` and `more` are TOML for those sections and behind them.
+
+    `now` is its clock.
 
     `{dir}` in them is a folder of the relay's own, which also holds `files` (name to text); `{port}` the next hop's.
     """
@@ -112,7 +116,7 @@ async def relay(
             config.write_text(text.replace("{dir}", name).replace("{port}", str(sandbox.port)))
             log = directory / "log"
             with log.open("wb") as stream:
-                service = Service(_load(config), reload=lambda: _load(config), environ={}, stream=stream)
+                service = Service(_load(config), reload=lambda: _load(config), environ={}, stream=stream, now=now)
                 await service.start()
                 try:
                     yield Guard(service, sandbox, log, config)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
@@ -25,12 +25,17 @@ RECOVERS_WITHIN_S = 6.0  # reliability: "next message passes within 6 s"
 
 @asynccontextmanager
 async def two_hops(
-    routes: str, *, one: Script | None = None, other: Script | None = None, next_hop: str = QUICK
+    routes: str,
+    *,
+    one: Script | None = None,
+    other: Script | None = None,
+    next_hop: str = QUICK,
+    now: Callable[[], float] = time.time,
 ) -> AsyncIterator[tuple[Guard, Sandbox]]:
     """A relay and the sandbox that is its next hop `other`; the default one is `guard.hop`."""
     async with Sandbox(script=other) as second:
         more = f'{routes}[next_hop.other]\nhost = "127.0.0.1"\nport = {second.port}\ntls = "none"\n{QUICK}\n'
-        async with relay(script=one, more=more, next_hop=next_hop) as guard:
+        async with relay(script=one, more=more, next_hop=next_hop, now=now) as guard:
             yield guard, second
 
 

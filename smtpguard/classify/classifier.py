@@ -19,7 +19,7 @@ from smtpguard.classify.classification import LIKELY, NO_RULE, Classification, W
 from smtpguard.classify.phrases import Phrasebook, Read
 from smtpguard.classify.providers import OTHER, provider_in, provider_of
 from smtpguard.classify.regex import compiled, finder, measuring, plain
-from smtpguard.classify.rules import Rank, Rule
+from smtpguard.classify.rules import Rank, Rule, too_early
 from smtpguard.mail.reply import EnhancedCode, Reply, Verb
 
 MAX_TEXT: Final = 4096
@@ -225,12 +225,10 @@ class Classifier:
             return ""
         share = max(shares)
         category = CATEGORIES[shares.index(share)]
-        if category == said or category in _UNSPECIFIC:
+        if category == said or category in _UNSPECIFIC or category in _DEAD or verb in too_early(category):
             return ""
-        least = _DEAD_FOR_SURE if category in _DEAD and said not in _DEAD else _MOST
-        if said not in _UNSPECIFIC:
-            least = max(least, times * (shares[_PLACE[said]] + _DOUBT))
-        return category if share >= least else ""
+        rival = 0.0 if said in _UNSPECIFIC else shares[_PLACE[said]] + _DOUBT
+        return category if share >= max(_MOST, times * rival) else ""
 
     def _bare_rules(
         self, provider: str, verb: Verb | None, code: int, enhanced: EnhancedCode | None
@@ -256,14 +254,14 @@ _UNTOLD: Final = frozenset({"recipient.unknown", "recipient.disabled", "policy.u
 
 _UNSPECIFIC: Final = frozenset({"policy.unspecified", "unknown"})
 _DEAD: Final = frozenset({"recipient.unknown", "recipient.disabled", "recipient.domain", "recipient.syntax"})
+"""Only words that say so, hence a rule, make an address a dead one."""
 _PLACE: Final = {category: place for place, category in enumerate(CATEGORIES)}
 # When all the words outweigh a rule, found by leaving out one of our sets of replies after another. Telling words, those
 # of a provider and of an operator are never doubted.
 _TIMES: Final[dict[int, float]] = {0: 3.0, 1: 20.0, 2: 20.0}
 """How much likelier than its own category another must be, by the `text` of a rule's rank."""
 _ENOUGH: Final = 20  # characters: a rule that finds so many is not doubted either
-_MOST: Final = 0.5  # what another must have in all,
-_DEAD_FOR_SURE: Final = 0.8  # and to declare an address dead
+_MOST: Final = 0.5  # what another must have in all
 _DOUBT: Final = 0.001  # the least share that counts as one
 
 

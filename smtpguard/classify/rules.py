@@ -75,6 +75,12 @@ _TOO_EARLY: Final[Mapping[str, tuple[Verb, ...]]] = {
     "message": _NO_MAIL_YET,
 }
 
+
+def too_early(category: str) -> tuple[Verb, ...]:
+    """The verbs at which what a category is about has not been named yet."""
+    return _TOO_EARLY.get(group_of(category), ())
+
+
 EnhancedMask = tuple[int | None, int | None, int | None]
 
 
@@ -141,7 +147,7 @@ class Rule:
         """
         if self.verbs or self.telling or self.is_own:
             return ()
-        return _TOO_EARLY.get(group_of(self.category), ())
+        return too_early(self.category)
 
     def holds(self, provider: str, verb: Verb | None, code: int, enhanced: EnhancedCode | None) -> bool:
         """Whether all conditions but the text hold."""

@@ -81,7 +81,7 @@ def run(
             text = " ".join(given)
             if id and text:
                 return _unusable(f"{text}: no such file; --id wants files, or alone the history")
-            if id or is_event_id(text):
+            if id or _is_event_id(text):
                 return _explain_kept(id or text, store_url, as_json=as_json, color=color)
             if problem := _no_reply(text):
                 return _unusable(problem)
@@ -114,7 +114,7 @@ def _sources(given: Sequence[str]) -> list[str] | None:
         return None
 
 
-def is_event_id(text: str) -> bool:
+def _is_event_id(text: str) -> bool:
     """Whether this reads as the id that a reply of ours ends with; a word of twelve letters may be anything."""
     return EVENT_ID.fullmatch(text) is not None and not text.isalpha()
 

@@ -79,7 +79,8 @@ def _refusal(row: RefusalRow, lately: int) -> list[Row]:
     to = row.rcpt or (f"all {many(row.rcpts, 'recipient')}" if row.rcpts else "")
     by = f"{row.host or row.source} ({row.provider}), " if row.provider not in ("", "other") else f"{row.host}, "
     rule = f", rule {row.rule}" if row.rule else ""
-    got = f"{row.answer}, by {row.source}" if row.source != "next_hop" or row.answer != row.code else ""
+    ours = f", of {row.source}" if row.source != "next_hop" else ""
+    got = f"{row.answer}{ours}" if ours or row.answer != row.code else ""
     return _known(
         ("", said or row.failure),
         ("To", to),

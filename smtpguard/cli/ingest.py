@@ -26,7 +26,7 @@ from smtpguard.cli.store import opened
 from smtpguard.cli.tally import many, rfc3339
 from smtpguard.config import ConfigError, Settings, host_key, load_tables, rule_files
 from smtpguard.edge.log import LEVELS, Render, console_line, json_line
-from smtpguard.history import Away, Database, StoreError, engine_of, schema
+from smtpguard.history import Away, Database, Engine, StoreError, engine_of, schema
 from smtpguard.history.database import Unfit
 from smtpguard.history.rows import of_notice
 from smtpguard.history.store import keep
@@ -64,7 +64,8 @@ def run(
     writer = _Writer(render, LEVELS[settings.log.level], log)
     count = _Count()
     try:
-        with _history(settings, quiet=quiet) as history:
+        with _history(settings) as history:
+            count.not_kept = history.why_not
             masker = Masker(settings.privacy.addresses, history.key)
             for name in names:
                 with Source(name, sys.stdin.buffer if name == "-" else None) as source:
@@ -101,11 +102,12 @@ def _meaning(classifier: Classifier, notice: Notice) -> Classification | None:
 
 
 class _History:
-    """Where notices are kept, if anywhere; `key` is that of hashed addresses."""
+    """Where notices are kept, if anywhere, or why not; `key` is that of hashed addresses."""
 
-    def __init__(self, database: Database | None, key: bytes) -> None:
+    def __init__(self, database: Database | None, key: bytes, why_not: str = "") -> None:
         self._database = database
         self.key = key
+        self.why_not = why_not
 
     def keep(self, heard: Sequence[Heard], masker: Masker) -> int:
         """Keep the notices of a message; how many were not kept before. StoreError where that cannot be done now."""
@@ -119,22 +121,28 @@ class _History:
 
 
 @contextmanager
-def _history(settings: Settings, *, quiet: bool) -> Iterator[_History]:
+def _history(settings: Settings) -> Iterator[_History]:
     """The history of the configuration, where this user may write it; Away where it cannot be had now."""
-    url, own = settings.store.url, host_key()
+    url, key = settings.store.url, host_key()
+    database: Database | None = None
+    why_not = ""
     with ExitStack() as stack:
         try:
-            engine = engine_of(url)
-            if engine.name == "sqlite" and not os.access(engine.where, os.W_OK):
-                raise StoreError(f"{engine.where}: there is none yet, or this user may not write it")
-            database = stack.enter_context(opened(url)) if url else None
+            if url:
+                _must_be_ours(engine_of(url))
+                database = stack.enter_context(opened(url))
+                key = schema.address_key(database, key)
         except Away:
             raise
         except StoreError as error:
-            database = None
-            if not quiet:
-                print(f"smtpguard ingest: not in the history: {clean(str(error), utf8=True)}", file=sys.stderr)
-        yield _History(database, schema.address_key(database, own) if database is not None else own)
+            why_not = clean(str(error), utf8=True)
+        yield _History(database, key, why_not)
+
+
+def _must_be_ours(engine: Engine) -> None:
+    """StoreError for a file that is not there, or another user's: a pipe of an MTA's may run as anybody."""
+    if engine.name == "sqlite" and not os.access(engine.where, os.W_OK):
+        raise StoreError(f"{engine.where}: there is none yet, or this user may not write it")
 
 
 class _Count:
@@ -144,6 +152,7 @@ class _Count:
         self.messages = 0
         self.others = 0
         self.kept = 0
+        self.not_kept = ""
         self.actions: Counter[str] = Counter()
 
     def add(self, heard: Sequence[Heard], kept: int) -> None:
@@ -156,6 +165,7 @@ class _Count:
         told = ", ".join(f"{action} {count:,}" for action, count in self.actions.most_common()) or "none"
         others = f"; {self.others:,} that told nothing" if self.others else ""
         kept = f"; {self.kept:,} new in the history" if self.kept else ""
+        kept = f"; not in the history: {self.not_kept}" if self.not_kept else kept
         return f"{many(self.actions.total(), 'notice')} in {many(self.messages, 'message')} ({told}){others}{kept}"
 
 

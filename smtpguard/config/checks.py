@@ -163,7 +163,23 @@ def next_hops(settings: Settings) -> Iterator[Remark]:
             yield (*path, "host"), "is missing"
         if hop.host == ("sandbox",) and hop.tls != "none":
             yield (*path, "tls"), "the sandbox has no certificate: leave tls out"
+        if hop.is_mx:
+            yield from _mx(settings, path, hop)
         yield from _circle(settings, path, hop)
+
+
+def _mx(settings: Settings, path: KeyPath, hop: NextHopSettings) -> Iterator[Remark]:
+    """What `host = "mx"` needs, and what it cannot have."""
+    if not settings.listen.lmtp:
+        yield ("listen", "lmtp"), f"is off: {path[-1]} delivers to mx, where each recipient has an answer of its own"
+    if hop.tls == "implicit":
+        yield (*path, "tls"), "mail hosts have no port with implicit TLS: write opportunistic or required"
+    if hop.username:
+        yield (*path, "username"), "is not for mx: nobody logs in at the recipients' mail hosts"
+    if hop.tls_name:
+        yield (*path, "tls_name"), "is not for mx: each mail host bears a name of its own"
+    if settings.relay.hostname and "." not in settings.relay.hostname:
+        yield ("relay", "hostname"), "is no full name: mail hosts refuse an EHLO without one (RFC 5321 4.1.1.1)"
 
 
 def _circle(settings: Settings, path: KeyPath, hop: NextHopSettings) -> Iterator[Remark]:
@@ -278,6 +294,9 @@ def unused(settings: Settings) -> Iterator[Remark]:
             for name in ("tls_name", "tls_ca_file"):
                 if getattr(hop, name):
                     yield (*path, name), "has no effect with tls = opportunistic, which checks no certificate"
+        for name in ("allow_private", "connections_per_domain"):
+            if not hop.is_mx and name in hop.model_fields_set:
+                yield (*path, name), "has no effect without host = mx"
         if hop.password_file and not hop.username:
             yield (*path, "password_file"), "has no effect without username"
     for index, route in enumerate(settings.route[:-1]):

@@ -88,19 +88,24 @@ class TimeoutSettings(Section):
 
 
 def _default_tls(given: dict[str, Any]) -> object:
-    return "none" if given.get("host") == ("sandbox",) else "required"
+    # RFC 7435: mail hosts of the world cannot be asked for certificates that nobody promised
+    return {("sandbox",): "none", ("mx",): "opportunistic"}.get(given.get("host", ()), "required")
 
 
 def _default_port(given: dict[str, Any]) -> object:
+    if given.get("host") == ("mx",):
+        return 25  # RFC 5321 4.5.4.2
     return 465 if given.get("tls") == "implicit" else 587  # RFC 8314 7.3, RFC 6409 3.1
 
 
 class NextHopSettings(Section):
     """[next_hop.NAME]"""
 
-    host: Hosts = key([], 'a string or a list, tried in order; "sandbox" = the embedded one')
-    tls: Tls = key("required", "none | opportunistic | required | implicit", given=_default_tls)
-    port: Port = key(587, "465 with tls = implicit", given=_default_port)
+    host: Hosts = key(
+        [], 'a string or a list, tried in order; "sandbox" = the embedded one; "mx" = each recipient\'s own'
+    )
+    tls: Tls = key("required", "none | opportunistic | required | implicit; opportunistic with mx", given=_default_tls)
+    port: Port = key(587, "465 with tls = implicit, 25 with mx", given=_default_port)
     tls_name: HostName = key("", "name its certificate must bear; default: the host")
     tls_ca_file: File = key("", "PEM; default: the system's")
     tls_cert: File = key("", "PEM client certificate")
@@ -110,6 +115,8 @@ class NextHopSettings(Section):
     bind: Annotated[str, BeforeValidator(values.source_address)] = key("", "source address")
     egress_ips: Ips = key([], "our public addresses as receivers see them; [] = unknown (a provider sends for us)")
     connections: Count = key(50, "at once, over all hosts")
+    connections_per_domain: Count = key(20, "with mx: of these, to the mail hosts of one domain")
+    allow_private: bool = key(False, "with mx: deliver to loopback and private addresses, for tests and labs")
     messages_per_connection: Count = key(100, "then a new one is opened")
     idle: Duration = key("30s", "how long an unused connection is kept")
     queue_wait: Duration = key("5s", "how long mail waits for a free connection; then 451")
@@ -118,6 +125,11 @@ class NextHopSettings(Section):
         TimeoutSettings, "to connect; for an answer; without progress in the message; for its answer", inline=True
     )
     password: SecretStr | None = internal()
+
+    @property
+    def is_mx(self) -> bool:
+        """Whether mail goes to each recipient's own mail hosts."""
+        return self.host == ("mx",)
 
 
 class RouteSettings(Section):

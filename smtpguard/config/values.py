@@ -213,11 +213,9 @@ def networks(value: object) -> tuple[Network, ...]:
 
 
 def hosts(value: object) -> tuple[str, ...]:
-    """The hosts of a next hop: names and addresses, or "sandbox" alone."""
+    """The hosts of a next hop: names and addresses, or "sandbox" or "mx" alone."""
 
     def host(text: str) -> str:
-        if text == "mx":
-            raise ValueError("'mx' is not available in this version: name the hosts that take your mail")
         if not is_ip(text) and not _HOST.fullmatch(text):
             bare, colon, port = text.rpartition(":")
             if colon and port.isdecimal():
@@ -228,8 +226,9 @@ def hosts(value: object) -> tuple[str, ...]:
         return text
 
     found = _each(value, host)
-    if "sandbox" in found and len(found) > 1:
-        raise ValueError("'sandbox' stands alone: no other host beside it")
+    for word in ("sandbox", "mx"):
+        if word in found and len(found) > 1:
+            raise ValueError(f"'{word}' stands alone: no other host beside it")
     return found
 
 

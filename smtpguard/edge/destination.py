@@ -27,6 +27,7 @@ from itertools import groupby, zip_longest
 from random import sample
 from typing import Final, NamedTuple
 
+from smtpguard.config.values import is_ip
 from smtpguard.edge.connect import Address
 from smtpguard.mail.reply import FailureKind, HopFailure, Verb
 from smtpguard.mailauth.dns import Answer, IpAddress, Mx, Resolver, Status
@@ -65,7 +66,7 @@ def is_inward(address: IpAddress) -> bool:
     return not address.is_global or address.is_multicast or is_reserved
 
 
-def _is_local(address: IpAddress) -> bool:
+def is_local(address: IpAddress) -> bool:
     """Whether the system would reach an address from the same address: it is one of this machine's. Nothing is sent."""
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
@@ -102,16 +103,14 @@ class Addresses:
 
     async def look_up(self, host: str) -> LookedUp:
         """Of a name, or of an address that stands for itself."""
-        try:
+        if is_ip(host):
             return LookedUp((ip_address(host),), is_certain=True, is_secure=False, ttl=LITERAL_TTL)
-        except ValueError:
-            pass
         asked: list[Answer[IPv4Address] | Answer[IPv6Address]] = [
             *await asyncio.gather(self._resolver.aaaa(host), self._resolver.a(host))
         ]
         if self._bind is not None:
             asked = asked[:1] if self._bind.version == 6 else asked[1:]
-        each = [sample(answer.records, len(answer.records)) for answer in asked]
+        each: list[list[IpAddress]] = [sample(answer.records, len(answer.records)) for answer in asked]
         addresses = [address for pair in zip_longest(*each) for address in pair if address is not None]
         return LookedUp(
             tuple(addresses[:MAX_ADDRESSES]),
@@ -132,11 +131,11 @@ class Addresses:
 
     def is_barred(self, address: IpAddress) -> bool:
         """Whether an address may not be spoken to."""
-        return self.is_own(address) or (is_inward(address) and not self._allow_private)
+        return (is_inward(address) and not self._allow_private) or self.is_own(address)
 
     def is_own(self, address: IpAddress) -> bool:
-        """Whether it is this machine's. In a lab all of them may be: there, only those that were told are."""
-        return address in self._own or (not self._allow_private and _is_local(address))
+        """Whether mail hosts know this machine by it: as we were told, or a public address that is here."""
+        return address in self._own or (not is_inward(address) and is_local(address))
 
 
 class MailHost(NamedTuple):
@@ -174,10 +173,7 @@ def literal(domain: str) -> str:
     if not (domain.startswith("[") and domain.endswith("]")):
         return ""
     text = domain[1:-1].lower().removeprefix("ipv6:")
-    try:
-        return str(ip_address(text))
-    except ValueError:
-        return ""
+    return str(ip_address(text)) if is_ip(text) else ""
 
 
 async def find(domain: str, resolver: Resolver, addresses: Addresses) -> Destination | NoWay:
@@ -196,14 +192,16 @@ async def find(domain: str, resolver: Resolver, addresses: Addresses) -> Destina
         if answer.is_stale:
             return NoWay(no_way(Own.DNS, f"MX of {domain}: null when last seen"))
         return NoWay(no_way(Own.NULL_MX, f"{domain} has a null MX"), answer.ttl, is_certain=True)
-    return await _of_hosts(domain, hosts or [Mx(0, domain)], answer, addresses)  # RFC 5321 5.1: the implicit MX
+    if not hosts:
+        hosts = [Mx(0, domain)]  # RFC 5321 5.1: the implicit MX
+    return await _of_hosts(domain, [mx for mx in hosts if not is_ip(mx.host)], answer, addresses)
 
 
 async def _of_hosts(domain: str, hosts: Sequence[Mx], answer: Answer[Mx], addresses: Addresses) -> Destination | NoWay:
     in_order = list(_in_order(hosts))
     chosen = in_order[:MAX_LOOKED_UP]
     looked_up = await asyncio.gather(*(addresses.look_up(mx.host) for mx in chosen))
-    ttl = min(answer.ttl, *(each.ttl for each in looked_up))
+    ttl = min([answer.ttl, *(each.ttl for each in looked_up)])
     ranked: list[tuple[int, MailHost]] = []
     has_addresses = is_ours = False
     for mx, found in zip(chosen, looked_up, strict=True):

@@ -123,14 +123,14 @@ class Gather:
             return Found(Missing("the record asks for the local part"), 0)
         failed = [result for result in results.values() if result.status is spf.SpfStatus.TEMPERROR]
         if failed:
-            return Found(Missing(f"dns: {failed[0].problem}"), MISSING_S)
+            return Found(Missing(f"dns: SPF of {key.domain}: {failed[0].problem}"), MISSING_S)
         return Found(Spf(identity, key.domain, results), min(result.ttl for result in results.values()))
 
     async def _find_domain(self, name: str) -> Found[MailDomain]:
         ask = self._resolver.about("mx")
         mx = await ask.mx(name)
         if not mx.is_known:
-            return Found(Missing(f"dns: {mx.fault}"), MISSING_S)
+            return Found(Missing(f"dns: MX of {name}: {mx.fault}"), MISSING_S)
         own: Sequence[Answer[IpAddress]] = ()
         hosts: dict[str, tuple[Answer[IpAddress], ...]] = {}
         if mx.records:
@@ -142,7 +142,7 @@ class Gather:
         answers = (mx, *own, *(answer for pair in hosts.values() for answer in pair))
         failed = [answer for answer in own if not answer.is_known]
         if failed:
-            return Found(Missing(f"dns: {failed[0].fault}"), MISSING_S)
+            return Found(Missing(f"dns: addresses of {name}: {failed[0].fault}"), MISSING_S)
         return Found(MailDomain(name, mx, tuple(own), hosts), min(answer.ttl for answer in answers))
 
     async def _find_policy(self, domain: str) -> Found[tuple[dmarc.Discovered, dmarc.Discovered]]:
@@ -150,12 +150,14 @@ class Gather:
         walked, suffixed = await asyncio.gather(dmarc.walk(ask, domain), dmarc.by_suffix(ask, domain))
         fault = walked.fault or suffixed.fault
         if fault:
-            return Found(Missing(f"dns: {fault}"), MISSING_S)
+            return Found(Missing(f"dns: DMARC of {domain}: {fault}"), MISSING_S)
         return Found((walked, suffixed), min(walked.ttl, suffixed.ttl))
 
     async def _find_organization(self, domain: str) -> Found[str]:
         name = await dmarc.org(self._resolver.about("dmarc"), domain)
-        return Found(name, ORGANIZATION_S) if name else Found(Missing("dns: the tree walk failed"), MISSING_S)
+        return (
+            Found(name, ORGANIZATION_S) if name else Found(Missing(f"dns: DMARC tree of {domain}: failed"), MISSING_S)
+        )
 
     async def _find_egress(self, addresses: Addresses) -> Found[Egress]:
         ask = self._resolver.about("ptr")

@@ -23,6 +23,7 @@ from smtpguard.edge.gather import Addresses, Gather, had, settled
 from smtpguard.edge.volume import Volume
 from smtpguard.flow import Body, NextHop
 from smtpguard.lint import Action, Finding, Report, Ruleset, Skipped, Stage
+from smtpguard.lint.bulk import is_bulk as is_marked_bulk
 from smtpguard.lint.facts import (
     ByProvider,
     Dkim,
@@ -292,13 +293,6 @@ class Inspection:
         if self._hop is not None:
             facts[Offers] = Offers(self._hop.keywords(), self._hop.size_limit() or None)
         facts[ByProvider] = ByProvider(Counter(provider_of(rcpt.domain) for rcpt, _ in self._rcpts))
-        facts[DnsFaults] = DnsFaults(
-            tuple(
-                (kind.__name__, fact.why.removeprefix("dns: "))
-                for kind, fact in facts.items()
-                if isinstance(fact, Missing) and fact.why.startswith("dns: ")
-            )
-        )
         return facts
 
     def _look_at_message(self, message: Message, asked: _Asked) -> None:
@@ -310,11 +304,12 @@ class Inspection:
         facts[Dmarc] = self._dmarc(asked, verdicts)
         facts[SenderListings] = _listings(SenderListings, asked.senders, asked.listed)
         facts[LinkListings] = _listings(LinkListings, own.links, asked.listed)
+        facts[DnsFaults] = _dns_faults((*facts.values(), *(had(fact) for _, fact in self._rcpts)))
         domain = organizational(own.header_from) if own.header_from else ""
-        is_bulk = bool(domain) and self._shared.volume.count(domain, len(self._envelope.rcpts))
+        is_over = bool(domain) and self._shared.volume.count(domain, len(self._envelope.rcpts))
         self._look_at_mail()
         self._look_at_rcpts()
-        self._run(Stage.DATA, facts, is_bulk=is_bulk)
+        self._run(Stage.DATA, facts, is_bulk=is_over or is_marked_bulk(message))
 
     def _look_at_mail(self) -> None:
         if not self._is_mail_seen:
@@ -374,6 +369,13 @@ class Inspection:
         known = {name: had(found) for name, found in asked.organizations.items()}
         organizations = {name: found for name, found in known.items() if not isinstance(found, Missing)}
         return Dmarc(asked.own.header_from, walked, suffixed, domain, passing, organizations)
+
+
+def _dns_faults(facts: Iterable[object]) -> DnsFaults:
+    """What could not be looked up, of facts that are missing for it: `dns: MX of example.org: timeout`."""
+    whys = (fact.why for fact in facts if isinstance(fact, Missing) and fact.why.startswith("dns: "))
+    parted = (why.removeprefix("dns: ").partition(": ") for why in dict.fromkeys(whys))
+    return DnsFaults(tuple((question, fault) for question, _, fault in parted))
 
 
 def _listings(kind: type[Any], domains: Sequence[str], listed: Mapping[str, Any]) -> Any:

@@ -3,8 +3,8 @@
 A policy is fetched when the domain's TXT record names one that we do not have, and holds for its `max_age` whatever the
 DNS or the web server say later; a day old, it is fetched again behind the mail. A policy that cannot be fetched is none
 (RFC 8461 5.1): mail waits for it WAIT_S at most, and it is asked for again RETRY_S later. Certificates are verified, no
-redirect is followed, no cookie kept, no address spoken to that mail would not be sent to. Policies live in memory: after
-a start each is fetched anew.
+redirect is followed, no cookie kept, no address spoken to that mail would not be sent to. Policies live in memory:
+after a start each is fetched anew.
 """
 
 from __future__ import annotations
@@ -161,9 +161,7 @@ class _Hosts(AbstractResolver):
         found = await self._names.addresses(host, port)
         if not found:
             raise OSError(f"{host} has no address")
-        return [
-            ResolveResult(hostname=host, host=at[0], port=at[1], family=of, proto=0, flags=0) for of, at in found
-        ]
+        return [ResolveResult(hostname=host, host=at[0], port=at[1], family=of, proto=0, flags=0) for of, at in found]
 
     async def close(self) -> None:
         """Nothing to give back."""

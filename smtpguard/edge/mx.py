@@ -20,8 +20,9 @@ each large provider. What is refused here for certain (no such domain, null MX) 
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Sequence
 from functools import partial
 from time import monotonic
 from typing import Any, Final, Literal, TypeVar
@@ -52,6 +53,8 @@ from smtpguard.policy import Own
 FIRST_PAUSE_S: Final = 30.0
 LONGEST_PAUSE_S: Final = 300.0
 """How long a mail host is left alone that gave no usable reply: an MTA comes back after 300 s and later."""
+UNREACHED_WAIT_S: Final = 1.0
+"""How long mail waits for the first connection to a destination that another message opens."""
 MAX_WALKS: Final = 5_000
 MAX_HOSTS: Final = 10_000
 
@@ -83,7 +86,8 @@ class MxHop:
     """OSError or ssl.SSLError if a TLS file of the settings is no good.
 
     `resolver`: believed about DANE as far as its answers are `is_secure`. `count(policy, result)`: how TLS under a
-    policy went, each time that a connection was opened or a policy fetched in vain.
+    policy went, each time that a connection was opened or a policy fetched in vain. `policies` are made unless given. `at_end`: what
+    ends with it, such as its resolver.
     """
 
     is_by_domain = True
@@ -100,23 +104,24 @@ class MxHop:
         log: Log,
         resolver: Resolver,
         count: Callable[[TlsPolicy, str], object],
+        policies: Policies | None = None,
+        at_end: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.name = name
         self._settings = settings
         self._log = log
         self._resolver = resolver
         self._count = count
+        self._at_end = at_end
         self._addresses = Addresses(
             resolver, allow_private=settings.allow_private, own=settings.egress_ips, bind=settings.bind
         )
         self._trunk = Trunk(name, settings, hostname=hostname, metrics=metrics, names=self._addresses)
-        self._verified = tls_context(settings.model_copy(update={"tls": "required"}))
-        self._unverified = tls_context(settings.model_copy(update={"tls": "opportunistic"}))
-        self._policies: Policies | None = None
-        if self._verified is not None and settings.tls != "none":
-            self._policies = Policies(
-                resolver, self._addresses, self._verified, clock=monotonic, failed=partial(count, "sts")
-            )
+        self._verified, self._unverified = _context(settings, "required"), _context(settings, "opportunistic")
+        self._asks_policies = settings.tls != "none"
+        self._policies = policies or Policies(
+            resolver, self._addresses, self._verified, clock=monotonic, failed=partial(count, "sts")
+        )
         self._hosts: OrderedDict[Hashable, Host] = OrderedDict()
         self._walks: OrderedDict[Hashable, Walk] = OrderedDict()
         self._given_up: set[Host] = set()
@@ -152,14 +157,17 @@ class MxHop:
         domain = rcpts[0].domain
         key = domain if domain.startswith("[") else to_ascii(domain)
         known = self._known.peek(key)
-        if isinstance(known, Walk):
+        is_one = all(rcpt.domain == domain for rcpt in rcpts)
+        if isinstance(known, Walk) and is_one:
             return known.begin(envelope, rcpts, deadline, hears, size=size)
         looking = _Looking(Hop(self.name, domain, self._settings.port), hears)
         if self._trunk.pool.is_closing:
             looking.failed(HopFailure(FailureKind.STOPPING, Verb.CONNECT))
+        elif not is_one:
+            looking.failed(HopFailure(FailureKind.INTERNAL, Verb.MAIL, "recipients of several domains"))
         elif not key:
             looking.failed(no_way(Own.NO_DOMAIN, "no name that the DNS could hold"))
-        elif known is not None:
+        elif isinstance(known, HopFailure | Missing):
             looking.failed(self._failure(known))
         else:
             go = partial(self._go, looking, key, envelope, rcpts, deadline, hears, size)
@@ -179,6 +187,7 @@ class MxHop:
         found: Walk | HopFailure | Missing | asyncio.Task[Walk | HopFailure | Missing] = self._known.ask(key)
         if isinstance(found, asyncio.Task):
             await asyncio.wait({found}, timeout=max(0.0, deadline - monotonic()))
+            looking.task = None  # from here on, nothing waits
             if found.done():
                 found = Missing("closed") if found.cancelled() else found.result()
             else:
@@ -189,21 +198,23 @@ class MxHop:
             looking.failed(self._failure(found))
 
     def _failure(self, found: HopFailure | Missing) -> HopFailure:
-        return found if isinstance(found, HopFailure) else self._trunk.count(no_way(Own.DNS, found.reason))
+        return found if isinstance(found, HopFailure) else self._trunk.count(no_way(Own.DNS, found.why))
 
     async def close(self, within_s: float = 0.0) -> None:
         """As NextHop.close."""
         await self._known.close()
-        if self._policies is not None:
-            await self._policies.close()
+        await self._policies.close()
+        if self._at_end is not None:
+            await self._at_end()
         await self._trunk.pool.close(within_s)
 
     # Where a domain's mail goes
 
     async def _find(self, domain: str) -> Found[Walk | HopFailure]:
-        has_policy = self._policies is not None and not domain.startswith("[")
+        may_have_policy = self._asks_policies and not domain.startswith("[")
         found, policy = await asyncio.gather(
-            destination.find(domain, self._resolver, self._addresses), self._policy(domain) if has_policy else _none()
+            destination.find(domain, self._resolver, self._addresses),
+            self._policies.of(domain) if may_have_policy else _no_policy(),
         )
         if isinstance(found, NoWay):
             return Found(found.failure if found.is_certain else Missing(found.failure.detail), found.ttl)
@@ -225,13 +236,10 @@ class MxHop:
         failure = HopFailure(FailureKind.TLS, Verb.CONNECT, "its MTA-STS policy names none of its mail hosts")
         return Found(failure, found.ttl)
 
-    async def _policy(self, domain: str) -> Policy | None:
-        assert self._policies is not None
-        return await self._policies.of(domain)
-
     async def _host(self, host: MailHost, found: Destination, policy: Policy | None) -> Host | None:
         """A mail host and what its TLS is held to; None where the policy does not allow it. dane.Unknown."""
-        asked = await dane.records(self._resolver, host) if self._policies and found.is_secure and host.base else ()
+        may_be_held = self._asks_policies and found.is_secure and host.base
+        asked = await dane.records(self._resolver, host) if may_be_held else ()
         if asked:
             return self._host_of(host.name, asked, partial(self._by_dane, host, asked))
         if policy is None:
@@ -245,13 +253,11 @@ class MxHop:
         return self._host_of(host.name, "enforce", partial(self._by_sts, is_required=True))
 
     def _by_dane(self, host: MailHost, asked: Sequence[Tlsa]) -> Demand:
-        assert self._unverified is not None
         told = partial(self._told, "tlsa")
         check = dane.check(asked, tuple(dict.fromkeys((host.base, host.name))))
         return Demand(self._unverified, told, check, server_name=host.base)
 
     def _by_sts(self, *, is_required: bool) -> Demand:
-        assert self._verified is not None
         return Demand(self._verified, partial(self._told, "sts"), is_required=is_required)
 
     def _told(self, policy: TlsPolicy, failure: HopFailure | None) -> None:
@@ -278,23 +284,29 @@ class MxHop:
 
     def _new_walk(self, ranks: Sequence[Sequence[Host]]) -> Walk:
         hosts = [host for rank in ranks for host in rank]
-        own, slots, settings = _group(hosts), self._trunk.pool.slots, self._settings
-        slots.limit(own, 1)
-        groups = (*ALL, own)
+        groups = (*ALL, _group(hosts))
         if (provider := _provider(hosts)) != OTHER:
-            slots.limit(provider, max(1, settings.connections // 2))
+            self._trunk.pool.slots.limit(provider, max(1, self._settings.connections // 2))
             groups = (*groups, provider)
-        return Walk(self._trunk, ranks, groups=groups, turned=partial(self._turned, own))
+        walk = Walk(self._trunk, ranks, groups=groups, turned=lambda host: self._turned(walk, host))
+        self._open_up(walk)
+        return walk
 
-    def _turned(self, group: str, host: Host) -> None:
-        """One at a time where nobody was reached; else its share."""
-        is_reached = host.breaker.is_closed
-        self._trunk.pool.slots.limit(group, self._settings.connections_per_domain if is_reached else 1)
-        if is_reached:
+    def _turned(self, walk: Walk, host: Host) -> None:
+        if host.breaker.is_closed:
             self._given_up.discard(host)
         else:
             self._given_up.add(host)
         self._trunk.breaker_open.set(len(self._given_up))
+        self._open_up(walk)
+
+    def _open_up(self, walk: Walk) -> None:
+        """Its share where one of its hosts was reached and is in use; else one connection, and no long wait for it."""
+        is_reached = any(host.offered is not None and host.breaker.is_closed for host in walk.hosts)
+        walk.queue_wait_s = (
+            self._settings.queue_wait if is_reached else min(self._settings.queue_wait, UNREACHED_WAIT_S)
+        )
+        self._trunk.pool.slots.limit(_group(walk.hosts), self._settings.connections_per_domain if is_reached else 1)
 
     def _forget(self, walk: Walk) -> None:
         self._trunk.pool.slots.limit(_group(walk.hosts), None)
@@ -362,8 +374,14 @@ class _Looking:
             self.task.cancel()
 
 
-async def _none() -> None:
+async def _no_policy() -> None:
     return None
+
+
+def _context(settings: NextHopSettings, tls: Literal["required", "opportunistic"]) -> ssl.SSLContext:
+    context = tls_context(settings.model_copy(update={"tls": tls}))
+    assert context is not None
+    return context
 
 
 def _provider(hosts: Sequence[Host]) -> str:

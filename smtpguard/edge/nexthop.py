@@ -37,6 +37,10 @@ class NextHop(Walk):
             self.news += 1
         self._trunk.breaker_open.set(0 if any(each.breaker.is_closed for each in self.hosts) else 1)
 
+    def provider_to(self, domain: str) -> str:  # noqa: ARG002 (all go the same way)
+        """Whose hosts the mail of a domain goes to."""
+        return self.provider
+
     # What it offers
 
     def offers(self, keyword: str) -> bool | None:

@@ -1,4 +1,4 @@
-"""What everything that goes out by one next hop shares, whichever hosts it goes to: connections, TLS, names, counters."""
+"""What everything that goes out by one next hop shares, whichever hosts: connections, TLS, names, counters."""
 
 from __future__ import annotations
 

@@ -48,6 +48,8 @@ class Walk:
         self, trunk: Trunk, ranks: Sequence[Sequence[Host]], *, groups: Groups, turned: Callable[[Host], object]
     ) -> None:
         self.hosts: Final = tuple(host for rank in ranks for host in rank)
+        self.queue_wait_s = trunk.settings.queue_wait
+        """How long mail waits for a free connection."""
         self._ranks = ranks
         self._trunk = trunk
         self._pool = trunk.pool
@@ -89,7 +91,7 @@ class Walk:
 
     async def _queue(self, exchange: HopExchange) -> None:
         """All connections are busy: wait for our turn."""
-        until = min(monotonic() + self._trunk.settings.queue_wait, exchange.deadline)
+        until = min(monotonic() + self.queue_wait_s, exchange.deadline)
         exchange.has_slot = await self._pool.slots.slot(self._groups, until)
         exchange.task = None
         try:

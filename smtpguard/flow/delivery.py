@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from smtpguard.flow.account import LATE, Account
-from smtpguard.flow.rooms import Body, Exchange, NextHop, Relay, is_taken
+from smtpguard.flow.rooms import Body, Exchange, NextHop, Relay, is_taken, way_of
 from smtpguard.mail.reply import Answer, Hop, HopFailure, Reply, Verb
 from smtpguard.mail.session import Envelope, Recipient
 
@@ -51,15 +51,19 @@ class Delivery:
 
     def start(self, next_hop_of: Callable[[Recipient], NextHop]) -> tuple[str, ...]:
         """Hand each next hop its share; their names."""
-        places: dict[str, list[int]] = {}
-        hops: dict[str, NextHop] = {}
+        places: dict[str, tuple[NextHop, list[int]]] = {}
         for place, rcpt in enumerate(self.rcpts):
             next_hop = next_hop_of(rcpt)
-            hops[next_hop.name] = next_hop
-            places.setdefault(next_hop.name, []).append(place)
-        shares = [_Share(self, hops[name], mine, is_diverted=self.is_diverted) for name, mine in places.items()]
-        self._begin(shares)
+            places.setdefault(next_hop.name, (next_hop, []))[1].append(place)
+        self._begin([share for each in places.values() for share in self._split(*each, is_diverted=self.is_diverted)])
         return tuple(places)
+
+    def _split(self, next_hop: NextHop, places: Sequence[int], *, is_diverted: bool) -> list[_Share]:
+        """One for each transaction that the next hop needs for these."""
+        ways: dict[tuple[str, str], list[int]] = {}
+        for place in places:
+            ways.setdefault(way_of(next_hop, self.rcpts[place]), []).append(place)
+        return [_Share(self, next_hop, mine, is_diverted=is_diverted) for mine in ways.values()]
 
     def _begin(self, shares: Sequence[_Share]) -> None:
         self._shares += shares
@@ -71,7 +75,7 @@ class Delivery:
         """A share has its replies; those of its places that take a detour get theirs from there."""
         for place, reply in zip(share.places, replies, strict=True):
             self._replies[place] = reply
-        self._begin([_Share(self, next_hop, places, is_diverted=True) for next_hop, places in detours.values()])
+        self._begin([new for each in detours.values() for new in self._split(*each, is_diverted=True)])
         self._due -= 1
         if self._due == 0:
             self._then([reply for reply in self._replies if reply is not None])

@@ -1,7 +1,7 @@
 """The SMTP door's way: one next hop, which answers MAIL, RCPT and the dot itself.
 
-Where the next hop depends on the recipient (`[[route]]`, or a detour that is remembered), MAIL is answered here, the
-first recipient decides, and a refusal of MAIL becomes each recipient's answer (contract 1.1).
+Where the way depends on the recipient (`[[route]]`, `host = "mx"`, a detour that is remembered), MAIL is answered here,
+the first recipient decides, and a refusal of MAIL becomes each recipient's answer (contract 1.1).
 
 A refusal may be tried by another next hop before the client is told (`[[policy]] reroute`): of MAIL or of what came
 before, of all recipients, or of the message. Refusals of recipients wait for that until one is taken or all have been
@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 from smtpguard import policy
 from smtpguard.flow.account import LATE, Declined
 from smtpguard.flow.delivery import Delivery
-from smtpguard.flow.rooms import Body, Client, Exchange, NextHop, Relay, is_taken
+from smtpguard.flow.rooms import Body, Client, Exchange, NextHop, Relay, is_taken, way_of
 from smtpguard.flow.transaction import MAIL_OK, Asked, Transaction
 from smtpguard.mail.reply import Answer, HopFailure, Reply, Verb
 from smtpguard.mail.session import Envelope, Recipient, Session
@@ -41,6 +41,7 @@ class Direct(Transaction):
     def __init__(self, relay: Relay, session: Session, envelope: Envelope, client: Client) -> None:
         super().__init__(relay, session, envelope, client)
         self._next_hop: NextHop | None = None
+        self._way = ("", "")
         self._exchange: Exchange | None = None
         self._mail: Answer | None = None
         self._takes_rcpts = False  # that was a 2xx
@@ -62,7 +63,7 @@ class Direct(Transaction):
     def _open(self, asked: Sequence[Asked]) -> None:
         standing, sender = self.relay.standing, self.envelope.sender_domain
         name = None if standing.has_routes_of(sender) else self.relay.routes.by_sender(sender)
-        if name is None:
+        if name is None or self.relay.hops[name].is_by_domain:
             self._client.serve(MAIL_OK)
             self.rcpts(asked)
             return
@@ -79,8 +80,11 @@ class Direct(Transaction):
     def _ask(self, asked: Sequence[Asked]) -> None:
         if self._dead is not None:
             verb = Verb.MAIL if self._dead is self._mail else Verb.RCPT
-            for item in asked:
-                self._client.serve(self.account.refuse(self._dead, verb, rcpt=item.path, hop=self._hop))
+            for item in asked if self._passes_mail else self._of_one_hop(asked):
+                if isinstance(item, Declined) and self._is_by_domain:  # what holds for one domain holds for no other
+                    self._client.serve(self.account.decline(item))
+                else:
+                    self._client.serve(self.account.refuse(self._dead, verb, rcpt=item.path, hop=self._hop))
             return
         if not self._passes_mail:
             asked = self._of_one_hop(asked)
@@ -102,15 +106,19 @@ class Direct(Transaction):
         else:
             self._refuse_asked()
 
+    @property
+    def _is_by_domain(self) -> bool:
+        return self._next_hop is not None and self._next_hop.is_by_domain
+
     def _of_one_hop(self, asked: Sequence[Asked]) -> list[Asked]:
-        """The first recipient's next hop is the whole transaction's; recipients of another one are declined."""
+        """The first recipient's way is the whole transaction's; recipients that go another way are declined."""
         held: list[Asked] = []
         for item in asked:
             if isinstance(item, Recipient):
                 next_hop = self.next_hop_of(item)
                 if self._next_hop is None:
-                    self._next_hop = next_hop
-                elif next_hop is not self._next_hop and not self._is_diverted:
+                    self._next_hop, self._way = next_hop, way_of(next_hop, item)
+                elif way_of(next_hop, item) != self._way and not self._is_diverted:
                     item = Declined(item.path, policy.own(policy.Own.OTHER_NEXT_HOP, Verb.RCPT))
             held.append(item)
         return held
@@ -245,7 +253,9 @@ class Direct(Transaction):
     # -- detours
 
     def _detour(self, answer: Answer, rcpt: bytes | None = None) -> NextHop | None:
-        return None if self._is_diverted else self.account.detour(answer, self._hop, rcpt=rcpt)
+        detour = None if self._is_diverted else self.account.detour(answer, self._hop, rcpt=rcpt)
+        # A detour takes all recipients together, and one answer stands for all: not where domains go ways of their own
+        return detour if detour is not None and not detour.is_by_domain else None
 
     def _take(self, detour: NextHop) -> None:
         """The whole transaction goes by another next hop from here on: nothing of it was taken yet."""

@@ -81,6 +81,8 @@ class NextHop(Protocol):
     """Grows when a host offers something else than before: what `offers` and `size_limit` said may be over."""
     provider: str
     """Whose it is (classify/providers.toml)."""
+    is_by_domain: bool
+    """Whether each recipient's domain goes a way of its own: the recipients of one transaction are of one domain."""
 
     def offers(self, keyword: str) -> bool | None:
         """Whether every host offered this EHLO keyword when last asked; None while none was asked."""
@@ -133,6 +135,11 @@ class Client(Protocol):
 
     def broke(self, error: Exception) -> None:
         """A fault of ours, found when a next hop answered: the session cannot go on."""
+
+
+def way_of(next_hop: NextHop, rcpt: Recipient) -> tuple[str, str]:
+    """What recipients have in common that may share a transaction: next hop, and domain where that matters there."""
+    return next_hop.name, rcpt.domain if next_hop.is_by_domain else ""
 
 
 def is_taken(said: Answer | None) -> TypeGuard[Reply]:

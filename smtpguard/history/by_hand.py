@@ -1,4 +1,4 @@
-"""A recipient put on the suppression list by a person: the row of an address, and who may not be on it.
+"""A recipient put on the suppression list by a person: the row of an address.
 
 For `smtpguard suppress` and `/api/v1/suppressions`; policy makes its own (policy/standing.py). Pure.
 """
@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from smtpguard.config import SuppressionSettings
 from smtpguard.mail.address import SyntaxRefused, parse_rcpt
 from smtpguard.policy import Suppression
-from smtpguard.policy.standing import may_suppress
 from smtpguard.record import Masker
 
 MAX_REASON: Final = 500  # characters
@@ -37,17 +35,8 @@ def is_key(text: str) -> bool:
 
 
 def suppression(
-    path: bytes,
-    masker: Masker,
-    settings: SuppressionSettings,
-    now: float,
-    *,
-    ttl_s: float | None = None,
-    reason: str = "",
+    path: bytes, masker: Masker, now: float, ttl_s: float, *, reason: str = "", source: str = "manual"
 ) -> Suppression:
-    """The row of a recipient, for `ttl_s` seconds (None: `suppression.ttl`). ValueError for one of `never`."""
-    if not may_suppress(path, settings):
-        raise ValueError(f"{path.decode('utf-8', 'replace')} is one of suppression.never")
-    until = now + (settings.ttl if ttl_s is None else ttl_s)
+    """The row of a recipient, from now on for `ttl_s` seconds; `source` is manual or import."""
     text = masker.text(reason, (path,))[:MAX_REASON] or "suppressed by hand"
-    return Suppression(masker.id(path), now, until, masker.show(path), CODE, ENHANCED, text, CATEGORY, "manual")
+    return Suppression(masker.id(path), now, now + ttl_s, masker.show(path), CODE, ENHANCED, text, CATEGORY, source)

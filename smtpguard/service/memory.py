@@ -30,7 +30,14 @@ def place(settings: Settings) -> tuple[str, str]:
     return IN_MEMORY, f"the history is kept in memory, for {folder} cannot be written: set store.url to keep it"
 
 
-def store(url: str, settings: Settings, *, on_drop: Callable[[int], None], on_away: Callable[[str], None]) -> Store:
+def store(
+    url: str,
+    settings: Settings,
+    *,
+    on_drop: Callable[[int], None],
+    on_away: Callable[[str], None],
+    clock: Callable[[], float],
+) -> Store:
     """The history, not started yet; StoreError where it can never be used."""
     return Store(
         engine_of(url),
@@ -40,4 +47,5 @@ def store(url: str, settings: Settings, *, on_drop: Callable[[int], None], on_aw
         max_size=settings.store.max_size,
         on_drop=on_drop,
         on_away=on_away,
+        clock=clock,
     )

@@ -86,8 +86,11 @@ class Service:
         reload: Callable[[], Loaded] | None = None,
         environ: Mapping[str, str] | None = None,
         stream: Any = None,
+        now: Callable[[], float] = time.time,
     ) -> None:
+        """`now`: seconds since the epoch, for the log, the history and what policy remembers."""
         self.settings = loaded.settings
+        self._now = now
         self.path = loaded.path
         self.addresses: dict[str, list[str]] = {}
         self._reload = reload
@@ -99,7 +102,7 @@ class Service:
             raise CannotStart(str(error)) from error
         except (RuleError, OSError) as error:  # good when it was checked, a moment ago
             raise CannotStart(f"classify.rules: {error}") from error
-        self._new_id = Ids(time.time, secrets.randbits(25))
+        self._new_id = Ids(now, secrets.randbits(25))
         self.metrics = Metrics()
         self._masker = Masker(self.settings.privacy.addresses, host_key())
         self.log = configure(
@@ -116,6 +119,7 @@ class Service:
                 self.settings,
                 on_drop=self.metrics.events_dropped.labels("history").inc,
                 on_away=self._on_store_away,
+                clock=now,
             )
         except StoreError as error:
             raise CannotStart(str(error)) from error
@@ -169,7 +173,7 @@ class Service:
                 normalize=settings.relay.bare_newline == "normalize",
                 metrics=self.metrics,
                 log=self.log,
-                date=Dates(time.time),
+                date=Dates(self._now),
                 tls=self._tls(settings),
                 users=Users(load_users(Path(settings.listen.users_file))) if settings.listen.users_file else None,
             )
@@ -240,13 +244,13 @@ class Service:
             answer_within_s=settings.relay.answer_within,
             received_header=settings.relay.received_header,
             clock=time.monotonic,  # the loop's own clock; uvloop's time() has whole milliseconds
-            now=time.time,
+            now=self._now,
             new_id=self._new_id,
             standing=Standing(
                 Policies(settings.policy),
                 settings.suppression,
                 self.store.state,
-                now=time.time,
+                now=self._now,
                 when=_when,
                 random=random.random,
             ),

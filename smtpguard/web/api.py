@@ -24,6 +24,7 @@ from smtpguard.config.values import duration
 from smtpguard.history import Database, Store, StoreError, by_hand, report, schema, told
 from smtpguard.history.account import accounts
 from smtpguard.mail.reply import clean
+from smtpguard.policy.standing import may_suppress
 from smtpguard.record import Masker
 from smtpguard.web import query
 from smtpguard.web.answers import Refused, away, bad, json
@@ -33,6 +34,7 @@ THREADS: Final = 2
 MAX_QUESTIONS: Final = 8  # in hand or waiting for a thread; further ones are told to come again
 ASK_S: Final = 10.0
 WRITE_S: Final = 5.0
+MAX_TTL_S: Final = 36_500 * query.DAY_S
 
 _AWAY: Final = "the history cannot be had at the moment; the log says why"
 _BUSY: Final = "the history is being asked too much at once"
@@ -147,8 +149,7 @@ class Api:
 
     async def _rejections(self, request: web.Request) -> web.Response:
         given = query.asked(request, _REJECTIONS, self._clock())
-        found = await self._ask(partial(_rejections, given))
-        return json({"rejections": list(map(told.rejection, found))})
+        return json(await self._ask(partial(_rejections, given)))
 
     async def _rejection(self, request: web.Request) -> web.Response:
         id, now = request.match_info["id"], self._clock()
@@ -157,11 +158,10 @@ class Api:
             raise Refused(
                 HTTPStatus.NOT_FOUND, "an event id has twelve letters and digits; ?queue_id= takes a queue id"
             )
-        found = await self._ask(partial(accounts, id=id, since=now - query.DAY_S))
-        mine = [account for account in found if account.event.transaction.id == id]
-        if not mine:
+        found = await self._ask(partial(_account, id, now - query.DAY_S))
+        if found is None:
             raise Refused(HTTPStatus.NOT_FOUND, "no such event in the history: accepted, too old, or of another store")
-        return json(told.account(mine[0]))
+        return json(found)
 
     async def _summary(self, request: web.Request) -> web.Response:
         now = self._clock()
@@ -179,7 +179,7 @@ class Api:
             row = shelf.get(key)
             rows = [row] if row is not None and row.until > now else []
         else:
-            rows = await self._threaded(
+            rows = await self._threaded(  # there may be half a million
                 lambda: sorted((row for row in shelf if row.until > now), key=lambda row: (-row.since, row.key))
             )
         shown = [told.suppression(row) for row in rows[: given["limit"]]]
@@ -193,12 +193,15 @@ class Api:
         settings = self._settings()
         try:
             path = by_hand.path_of(given.get("address", ""))
-            ttl_s = duration(given["for"]) if "for" in given else None
-            masker = Masker(settings.privacy.addresses, self._kept.key)
-            reason = given.get("reason", "")
-            row = by_hand.suppression(path, masker, settings.suppression, self._clock(), ttl_s=ttl_s, reason=reason)
+            ttl_s = duration(given["for"]) if "for" in given else settings.suppression.ttl
         except ValueError as error:  # of our own words, for a person
             raise bad(clean(str(error), utf8=True)) from None
+        if ttl_s > MAX_TTL_S:
+            raise bad("for: give at most 36500d")
+        if not may_suppress(path, settings.suppression):
+            raise bad("this address is one of suppression.never")
+        masker = Masker(settings.privacy.addresses, self._kept.key)
+        row = by_hand.suppression(path, masker, self._clock(), ttl_s, reason=given.get("reason", ""))
         shelf = self._kept.state.suppressions
         is_new = shelf.get(row.key) is None
         shelf.put(row)
@@ -288,7 +291,11 @@ class Api:
             future.exception()  # seen, also where nobody waits any more
 
 
-def _rejections(given: Mapping[str, Any], database: Database) -> list[report.Rejection]:
+def _rejections(given: Mapping[str, Any], database: Database) -> dict[str, Any]:
+    return {"rejections": list(map(told.rejection, _found(given, database)))}
+
+
+def _found(given: Mapping[str, Any], database: Database) -> list[report.Rejection]:
     category, provider, rcpt_id = (given[name] or "" for name in ("category", "provider", "rcpt_id"))
     if given["id"] is None and given["queue_id"] is None:
         return report.rejections(
@@ -314,6 +321,11 @@ def _rejections(given: Mapping[str, Any], database: Database) -> list[report.Rej
         and rcpt_id in ("", refusal.rcpt_id)
     ]
     return found[: given["limit"]]
+
+
+def _account(id: str, since: float, database: Database) -> dict[str, Any] | None:
+    found = accounts(database, id, since)
+    return next((told.account(account) for account in found if account.event.transaction.id == id), None)
 
 
 def _summary(given: Mapping[str, Any], now: float, database: Database) -> dict[str, Any]:

@@ -13,20 +13,21 @@ import asyncio
 import contextlib
 import threading
 from collections import deque
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Final
 
 from aiohttp import web
 
-from smtpguard.edge.log import json_line
+from smtpguard.edge.log import json_line, record_lines
 from smtpguard.record import Event
 from smtpguard.web import query
 from smtpguard.web.answers import RETRY_AFTER_S, Refused
 from smtpguard.web.routes import V1, Route
 
 MAX_LISTENERS: Final = 16
-MAX_WAITING: Final = 1_000  # events of one listener
-MAX_OCTETS: Final = 1 << 20  # of them
+MAX_WAITING: Final = 5_000  # events of one listener: a transaction may have a thousand recipients
+MAX_OCTETS: Final = 4 << 20  # of them
 HEARTBEAT_S: Final = 15.0  # a comment, so that proxies and listeners see that the other side lives
 WRITE_S: Final = 10.0  # for what waits to get out of our hands; then the listener is dropped
 _BEGIN: Final = f"retry: {RETRY_AFTER_S * 1000}\n\n".encode()
@@ -43,6 +44,8 @@ class _Listener:
         self.news = asyncio.Event()
 
     def put(self, frame: bytes) -> None:
+        if self.dropped.is_set():
+            return
         if len(self.waiting) >= MAX_WAITING or self.octets + len(frame) > MAX_OCTETS:
             self.drop()
             return
@@ -74,19 +77,19 @@ class Events:
         self._thread = 0
 
     def put(self, at: float, event: Event) -> None:
-        """Tell it to all who listen; returns at once, and costs nothing while nobody does. From any thread.
+        """Tell an event of the service to all who listen; returns at once, and costs nothing while nobody does.
 
-        `at` is in seconds since the epoch.
+        `at` is in seconds since the epoch. From any thread, as `write`.
         """
-        loop = self._loop
-        if not self._listeners or loop is None:
-            return
-        frame = _frame(at, event)
-        if threading.get_ident() == self._thread:
-            self._spread(frame)
-        else:
-            with contextlib.suppress(RuntimeError):  # the loop has ended
-                loop.call_soon_threadsafe(self._spread, frame)
+        if self._listeners:
+            line = json_line(at, event.level, event.action, event.message, event.fields)
+            self._spread([_frame(event.action, line)])
+
+    def write(self, at: float, told: Sequence[Event]) -> None:
+        """The same of a record's events (record.events)."""
+        if self._listeners:
+            lines = record_lines(at, told)
+            self._spread([_frame(event.action, line) for event, line in zip(told, lines, strict=True)])
 
     @property
     def listeners(self) -> int:
@@ -102,9 +105,14 @@ class Events:
         for listener in self._listeners:
             listener.drop()
 
-    def _spread(self, frame: bytes) -> None:
-        for listener in self._listeners:
-            listener.put(frame)
+    def _spread(self, frames: list[bytes]) -> None:
+        if threading.get_ident() == self._thread:
+            for listener in self._listeners:
+                for frame in frames:
+                    listener.put(frame)
+        elif self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(self._spread, frames)
 
     async def _listen(self, request: web.Request) -> web.StreamResponse:
         query.asked(request, (), 0.0)
@@ -140,8 +148,7 @@ class Events:
                 frames = _HEARTBEAT
 
 
-def _frame(at: float, event: Event) -> bytes:
-    """JSON has no raw line end, so the data is one line."""
-    line = json_line(at, event.level, event.action, event.message, event.fields)
-    name = event.action if event.action.isprintable() else ""
+def _frame(action: str, line: bytes) -> bytes:
+    """JSON has no raw line end, so the data is one line; the name of an action is ours, or a library's."""
+    name = action if action.isprintable() else ""
     return b"event: %s\ndata: %s\n\n" % (name.encode(), line.rstrip(b"\n"))

@@ -42,14 +42,14 @@ class Parameter(NamedTuple):
 
 def _since(text: str, now: float) -> float:
     try:
-        return now - duration(text)
+        return max(0.0, now - duration(text))
     except ValueError:
         pass
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
         raise ValueError("give a duration such as 24h or 7d, or a time such as 2026-02-03T04:05:06Z") from None
-    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+    return max(0.0, (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp())
 
 
 def _limit(text: str, _: float) -> int:

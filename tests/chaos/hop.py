@@ -155,7 +155,7 @@ class Dice(Script):
         self._choices = {verb: at(verb) for verb in verbs}
         self.played: Counter[str] = Counter()
 
-    def action(self, verb: str, occurrence: int) -> Action | None:  # noqa: ARG002 (chance has no memory)
+    def action(self, verb: str, occurrence: int) -> Action | None:
         """By chance; None: as usual."""
         choices = self._choices.get(verb)
         if choices is None or self._rng.random() >= self._share:

@@ -9,8 +9,11 @@ from typing import Any
 import orjson
 import pytest
 
-from smtpguard.record import Event
+from smtpguard.edge.log import record_lines
+from smtpguard.record import Event, Masker
+from smtpguard.record import events as record_events
 from smtpguard.web.events import MAX_LISTENERS, MAX_WAITING, Events
+from tests.records import record, refusal
 from tests.web.served import Client, error, served
 
 AT = 1_700_000_000.0
@@ -57,6 +60,20 @@ async def test_each_event_is_heard_as_the_log_has_it() -> None:
             "smtpguard.category": "recipient.unknown",
         }
         assert (await frame(reader))[0] == "transaction"
+        writer.close()
+
+
+async def test_the_events_of_a_record_are_heard_whole() -> None:
+    """As many as a transaction may have, at once."""
+    events = Events()
+    refused = record(*(refusal(rcpt=b"u%d@example.org" % number) for number in range(1000)), outcome="refused")
+    told = record_events(refused, Masker("mask", b"k"))
+    async with served(events=events) as ask:
+        reader, writer = await listening(ask)
+        events.write(AT, told)
+        heard = [await frame(reader) for _ in range(len(told))]
+        assert [action for action, _ in heard] == ["recipient-refused"] * 1000 + ["transaction"]
+        assert heard[0][1] == orjson.loads(record_lines(AT, told)[0])
         writer.close()
 
 
