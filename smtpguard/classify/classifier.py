@@ -220,15 +220,15 @@ class Classifier:
             if rule.is_own or rule.providers or length >= _ENOUGH or rule.rank.text not in _TIMES:
                 return ""
             said, times = rule.category, _TIMES[rule.rank.text]
-        shares = self._likely.shares(reading.written, verb, code, reading.enhanced)
-        if not shares:
+        sums = self._likely.weigh(reading.written, verb, code, reading.enhanced)
+        if not sums:
             return ""
-        share = max(shares)
-        category = CATEGORIES[shares.index(share)]
+        most = max(sums)
+        category = CATEGORIES[sums.index(most)]
         if category == said or category in _UNSPECIFIC or category in _DEAD or verb in too_early(category):
             return ""
-        rival = 0.0 if said in _UNSPECIFIC else shares[_PLACE[said]] + _DOUBT
-        return category if share >= max(_MOST, times * rival) else ""
+        rival = 0.0 if said in _UNSPECIFIC else likely.share(sums, sums[_PLACE[said]]) + _DOUBT
+        return category if likely.share(sums, most) >= max(_MOST, times * rival) else ""
 
     def _bare_rules(
         self, provider: str, verb: Verb | None, code: int, enhanced: EnhancedCode | None

@@ -28,6 +28,7 @@ UNIT: Final = 20
 """A weight of 1, a factor of e in the odds, in the units of the table."""
 
 _KNOWN: Final = 2  # features of the words that the table must have
+_NOTHING: Final = 10 * UNIT  # so much less is as good as impossible
 _STEM: Final = 5  # characters of a word that count: tells "reject" from "reverse", and not "rejected" from "rejection"
 _BITS: Final = 32
 _ZERO: Final = sum(1 << _BITS - 1 + _BITS * place for place in range(len(CATEGORIES)))  # a sum of 0 for each category
@@ -53,22 +54,23 @@ class Likely:
         }
         self._coded: Final = lru_cache(maxsize=2048)(self._codes)
 
-    def shares(
+    def weigh(
         self, written: Sequence[str], verb: Verb | None, code: int, enhanced: EnhancedCode | None
-    ) -> tuple[float, ...]:
-        """How likely each of `CATEGORIES` is, all of them 1, for the words of a text in plain form; () if it knows none."""
+    ) -> tuple[int, ...]:
+        """What the words of a text in plain form, and its codes, speak for each of `CATEGORIES`; () if it knows none."""
         rows = list(filter(None, map(self._rows.get, worded(written))))
         if len(rows) < _KNOWN:
             return ()
-        total = sum(rows, self._coded(verb, code, enhanced))
-        sums = _SUMS.unpack(total.to_bytes(_SUMS.size, "little"))
-        most = max(sums)
-        odds = [exp((one - most) / UNIT) for one in sums]
-        whole = sum(odds)
-        return tuple([one / whole for one in odds])
+        return _SUMS.unpack(sum(rows, self._coded(verb, code, enhanced)).to_bytes(_SUMS.size, "little"))
 
     def _codes(self, verb: Verb | None, code: int, enhanced: EnhancedCode | None) -> int:
         return _ZERO + sum(self._rows.get(feature, 0) for feature in coded(verb, code, enhanced))
+
+
+def share(sums: Sequence[int], of: int) -> float:
+    """The likelihood, 0 to 1, of the category with the sum `of` among those that `weigh` gave."""
+    most = max(sums)
+    return exp((of - most) / UNIT) / sum([exp((one - most) / UNIT) for one in sums if one > most - _NOTHING])
 
 
 @lru_cache(maxsize=16384)

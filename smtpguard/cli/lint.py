@@ -15,6 +15,7 @@ those of the file, and so are offsets.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections import Counter
@@ -25,6 +26,7 @@ from typing import Any, Final, NamedTuple
 
 from smtpguard.classify import provider_of
 from smtpguard.cli.options import EXIT_FINE, EXIT_FOUND, EXIT_TEMPORARY, EXIT_USAGE
+from smtpguard.config import ConfigError, FileError
 from smtpguard.lint import Finding, Report, Ruleset, Severity, Skipped, Stage
 from smtpguard.lint.bulk import is_bulk
 from smtpguard.lint.facts import (
@@ -49,6 +51,7 @@ from smtpguard.mail.message import Message
 from smtpguard.mail.reply import clean
 from smtpguard.mail.session import Envelope, Recipient
 from smtpguard.mailauth import dkim
+from smtpguard.mailauth.dns import IpAddress
 
 MAX_OCTETS: Final = 256 << 20
 """Of a file; the largest providers take 150 MB."""
@@ -77,19 +80,22 @@ def run(
     as_json: bool,
     color: bool,
     loud: int,
+    config: Path | None = None,
+    offline: bool = False,
 ) -> int:
     """Lint the file `name` ("-": standard input); the exit code.
 
-    `sender` None and `to` empty: as the message says. `egress`: addresses that it leaves from. `loud`: 1 and more adds
-    evidence and predictions, -1 and less leaves only the findings.
+    `sender` None and `to` empty: as the message says. `egress`: addresses that it leaves from, none: those of the
+    configuration. `offline`: the DNS is not asked. `loud`: 1 and more adds evidence and predictions, -1 and less leaves
+    only the findings.
     """
     try:
         letter = letter_of(_octets(name), sender, to)
-        facts = facts_of(letter, egress)
-    except Unusable as error:
+        addresses = _addresses(egress)
+        report = judged(letter, facts_of(letter, addresses)) if offline else _with_dns(letter, addresses, config)
+    except (Unusable, ConfigError, FileError) as error:
         print(f"smtpguard lint: {clean(str(error), utf8=True)}", file=sys.stderr)
         return EXIT_USAGE
-    report = judged(letter, facts)
     findings = sorted(report.findings, key=lambda finding: (finding.evidence.line or 0, finding.rule))
     if as_json:
         print(json.dumps(_as_object(name, letter, findings, report.skipped)))
@@ -174,16 +180,36 @@ _BY_DNS: Final = (SenderDomain, RcptDomain, Dkim, Dmarc, SenderListings, LinkLis
 _BY_EGRESS: Final = (Spf, HeloSpf, Egress)
 
 
-def facts_of(letter: Letter, egress: Sequence[str]) -> dict[type, Any]:
-    """What the rules may ask for: all that needs neither the DNS nor a next hop, and why the rest is missing.
-
-    Unusable where `egress` has what is no IP address.
-    """
+def _addresses(egress: Sequence[str]) -> tuple[IpAddress, ...]:
+    """Unusable where one is no IP address."""
+    found: list[IpAddress] = []
     for address in egress:
         try:
-            ip_address(address)
+            found.append(ip_address(address))
         except ValueError:
             raise Unusable(f"--egress: {address!r} is no IP address") from None
+    return tuple(found)
+
+
+def _with_dns(letter: Letter, addresses: Sequence[IpAddress], config: Path | None) -> Report:
+    """As the relay would inspect it; name servers and blocklists are the configuration's."""
+    import asyncio
+
+    from smtpguard.cli.asking import own_addresses_of
+    from smtpguard.cli.inspecting import inspected
+    from smtpguard.config import load_tables
+
+    settings = load_tables(config, os.environ, ("lint", "relay", "next_hop")).settings
+    leaving = tuple(addresses) or own_addresses_of(settings)
+    report = asyncio.run(inspected(letter.message.raw, letter.envelope, leaving, settings))
+    if not leaving:
+        report.skipped = [each._replace(why=NO_EGRESS.why) if "egress" in each.why else each for each in report.skipped]
+    report.skipped = list(dict.fromkeys(report.skipped))
+    return report
+
+
+def facts_of(letter: Letter, egress: Sequence[IpAddress]) -> dict[type, Any]:
+    """What the rules may ask for offline: what needs neither the DNS nor a next hop, and why the rest is missing."""
     facts: dict[type, Any] = dict.fromkeys(_BY_DNS, NOT_ASKED)
     facts |= dict.fromkeys(_BY_EGRESS, NOT_ASKED if egress else NO_EGRESS)
     facts |= {

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from smtpguard.cli.options import Json, NoColor, Quiet, Verbose, common_options
+from smtpguard.cli.options import Config, Json, NoColor, Quiet, Verbose, common_options
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -30,6 +30,8 @@ def lint(
     egress: Annotated[
         list[str] | None, typer.Option("--egress", metavar="IP", help="Our address as receivers see it.")
     ] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Ask no DNS.")] = False,
+    config: Config = None,
     as_json: Json = False,
     no_color: NoColor = False,
     verbose: Verbose = 0,
@@ -41,17 +43,26 @@ def lint(
 
     letter.eml:7: CNT005 link-deceptive: a link shows bank.example and leads to evil.example [warning]
 
-    Needs no configuration and no next hop. What no fact is there for is skipped, and that is said. -v adds evidence and
+    Needs no configuration and no next hop; the DNS is asked, at the name servers of [lint.dns] if there is a
+    configuration. What no fact is there for is skipped, and that is said. -v adds evidence and
     what receivers say, -q leaves only the findings. `smtpguard rules show CNT005` explains a rule.
 
     Exit codes: 0 no errors, 1 errors, 2 the message cannot be read, 75 the DNS could not be asked.
     """
-    common = common_options(context, None, as_json, no_color, verbose, quiet)
+    common = common_options(context, config, as_json, no_color, verbose, quiet)
     from smtpguard.cli.lint import run
 
     color = common.color(sys.stdout, os.environ)
     raise typer.Exit(
         run(
-            name, sender=sender, to=to or (), egress=egress or (), as_json=common.as_json, color=color, loud=common.loud
+            name,
+            sender=sender,
+            to=to or (),
+            egress=egress or (),
+            as_json=common.as_json,
+            color=color,
+            loud=common.loud,
+            config=common.config,
+            offline=offline,
         )
     )

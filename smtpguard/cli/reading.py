@@ -8,12 +8,15 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from smtpguard.cli.options import EXIT_USAGE, Common, Config, Json, NoColor, Quiet, common_options
 from smtpguard.mail.reply import Verb
+
+if TYPE_CHECKING:
+    from smtpguard.config import Settings
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
 rules_app = typer.Typer(
@@ -25,11 +28,18 @@ rules_app = typer.Typer(
 
 
 def _own_rules(common: Common) -> tuple[Path, ...]:
-    """The operator's rule files, as [classify] names them; ends the command where the configuration is bad."""
-    from smtpguard.config import ConfigError, load_tables, rule_files
+    """The operator's rule files, as [classify] names them."""
+    from smtpguard.config import rule_files
+
+    return rule_files(_settings(common, "classify").classify.rules)
+
+
+def _settings(common: Common, *tables: str) -> Settings:
+    """These tables of the configuration; ends the command where they are bad."""
+    from smtpguard.config import ConfigError, load_tables
 
     try:
-        return rule_files(load_tables(common.config, os.environ, ("classify",)).settings.classify.rules)
+        return load_tables(common.config, os.environ, tables).settings
     except ConfigError as error:
         print(error, file=sys.stderr)
         raise typer.Exit(EXIT_USAGE) from None
@@ -38,7 +48,7 @@ def _own_rules(common: Common) -> tuple[Path, ...]:
 @app.command()
 def explain(
     context: typer.Context,
-    given: Annotated[list[str] | None, typer.Argument(metavar="TEXT|FILE...|-", show_default=False)] = None,
+    given: Annotated[list[str] | None, typer.Argument(metavar="TEXT|FILE...|ID|-", show_default=False)] = None,
     jsonl: Annotated[
         Path | None,
         typer.Option(
@@ -52,7 +62,8 @@ def explain(
         str, typer.Option("--verb", metavar="VERB", help=f"What it answered: {', '.join(Verb)} (the message).")
     ] = "",
     id: Annotated[
-        str, typer.Option("--id", metavar="ID", help="Of the files only what has this event id or queue id.")
+        str,
+        typer.Option("--id", metavar="ID", help="What has this event id or queue id: of the files, or of the history."),
     ] = "",
     config: Config = None,
     as_json: Json = False,
@@ -62,21 +73,19 @@ def explain(
 
     TEXT is a reply as a log or a bounce shows it. FILE is a bounce (.eml), an mbox, a Maildir or folder, or a mail log
     of Postfix, Exim, sendmail, Exchange or smtpguard, plain or .gz: many refusals are summed up. - is standard input.
+    ID is an event id or a queue id: what the history has of it.
 
     smtpguard explain 550 5.7.26 Unauthenticated email is not accepted
 
     smtpguard explain /var/log/mail.log
     """
     common = common_options(context, config, as_json, no_color, 0, 0)
-    if id and not given:
-        raise typer.BadParameter(
-            f"needs the log that has it, as in: smtpguard explain --id {id} /var/log/smtpguard.log", param_hint="--id"
-        )
-    if (not given) == (jsonl is None):
-        raise typer.BadParameter("give a reply, files, - or --jsonl FILE: one of them")
-    rules = _own_rules(common)
+    if (not given and not id) == (jsonl is None):
+        raise typer.BadParameter("give a reply, files, an id, - or --jsonl FILE: one of them")
+    settings = _settings(common, "classify", "store")
     from smtpguard.classify.notice import verb_of
     from smtpguard.cli.explain import run
+    from smtpguard.config import rule_files
 
     known = verb_of(verb)
     if verb and known is None:
@@ -86,10 +95,11 @@ def explain(
         run(
             given or (),
             jsonl,
-            rules=rules,
+            rules=rule_files(settings.classify.rules),
             host=host,
             verb=known.value if known else None,
             id=id,
+            store_url=settings.store.url,
             as_json=common.as_json,
             color=common.color(sys.stdout, os.environ),
         )
@@ -108,7 +118,7 @@ def ingest(
     no_color: NoColor = False,
     quiet: Quiet = 0,
 ) -> None:
-    """Read bounces and complaints into the log.
+    """Read bounces and complaints into the log and the history.
 
     A line "notice-received" for each recipient. Takes DSNs, bounces of other forms and ARF reports: a message, an
     mbox, a Maildir or folder, or - for standard input, as from a pipe in an alias:
@@ -116,8 +126,8 @@ def ingest(
     bounces: "|/usr/bin/smtpguard ingest -q --log /var/log/smtpguard/notices.log -"
 
     Exit codes: 0 notices were logged, 1 there was none in it (the MTA then returns the message, which is right for
-    mail that went to the wrong address), 2 it cannot be read, 75 the log cannot be written (the MTA tries again). The
-    log line is all that it leaves: metrics are of the running service.
+    mail that went to the wrong address), 2 it cannot be read, 75 log or history cannot be written (the MTA tries
+    again). The history keeps a notice once; where this user may not write it, the log is all.
     """
     common = common_options(context, config, as_json, no_color, 0, quiet)
     from smtpguard.cli.ingest import run

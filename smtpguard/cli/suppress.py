@@ -20,19 +20,13 @@ from typing import Any, Final, TextIO
 from smtpguard.cli.options import EXIT_FINE, EXIT_FOUND, EXIT_USAGE
 from smtpguard.cli.store import asked, failed, opened
 from smtpguard.cli.tally import many, rfc3339
-from smtpguard.history import Database, StoreError, schema, state
+from smtpguard.history import Database, StoreError, by_hand, schema, state
 from smtpguard.history.state import Change
 from smtpguard.history.tables import STRIKES, SUPPRESSIONS
-from smtpguard.mail.address import SyntaxRefused, parse_rcpt
 from smtpguard.mail.reply import clean
 from smtpguard.policy import Suppression
 from smtpguard.record import AddressMode, Masker
 
-MAX_REASON: Final = 500
-_CODE: Final = 550
-_ENHANCED: Final = "5.1.1"
-_CATEGORY: Final = "recipient.disabled"
-_KEY_DIGITS: Final = 16
 _LATEST: Final = 1e11  # seconds: beyond all calendars
 
 
@@ -154,13 +148,11 @@ def _mark(masker: Masker) -> str:
 
 
 def _path(address: str, never: Sequence[str] = ()) -> bytes:
-    text = address.strip().removeprefix("<").removesuffix(">")
-    if "@" not in text:
-        raise Unusable(f"{text!r} is not an address: give name@domain")
     try:
-        path = parse_rcpt(b"TO:<%s>" % text.encode("utf-8", "replace"), smtputf8=True).path
-    except SyntaxRefused as error:
-        raise Unusable(f"{text}: {error}") from None
+        path = by_hand.path_of(address)
+    except ValueError as error:
+        raise Unusable(str(error)) from None
+    text = path.decode("utf-8", "replace")
     for pattern in never:
         if fnmatchcase(text.lower(), pattern.lower()):
             raise Unusable(f"{text} is one of suppression.never ({pattern})")
@@ -170,15 +162,13 @@ def _path(address: str, never: Sequence[str] = ()) -> bytes:
 def _row(
     masker: Masker, path: bytes, terms: Terms, reason: str, source: str, ttl_s: float | None = None
 ) -> Suppression:
-    until = terms.now + (terms.ttl_s if ttl_s is None else ttl_s)
-    text = masker.text(reason, (path,))[:MAX_REASON] or "suppressed by hand"
-    key, shown = masker.id(path), masker.show(path)
-    return Suppression(key, terms.now, until, shown, _CODE, _ENHANCED, text, _CATEGORY, source)
+    seconds = terms.ttl_s if ttl_s is None else ttl_s
+    return by_hand.suppression(path, masker, terms.now, seconds, reason=reason, source=source)
 
 
 def _key(database: Database, terms: Terms, given: str) -> str:
     """The key that was given, or of the address that was."""
-    if len(given) == _KEY_DIGITS and set(given) <= set("0123456789abcdef"):
+    if by_hand.is_key(given):
         return given
     return _masker(database, terms).id(_path(given))
 
@@ -236,10 +226,10 @@ def _given(text: str, masker: Masker, terms: Terms) -> Suppression:
         raise Unusable("its key is of another store, where addresses are hashed otherwise: import the addresses")
     key, (code, since, until) = _text(given, "key"), (given.get(name) for name in ("code", "since_s", "until_s"))
     times = [at for at in (since, until) if type(at) in (int, float) and 0 < at < _LATEST]
-    if len(key) != _KEY_DIGITS or type(code) is not int or not 400 <= code < 600 or len(times) != 2:
+    if not by_hand.is_key(key) or type(code) is not int or not 400 <= code < 600 or len(times) != 2:
         raise Unusable("not a line of `suppress export`")
     until = until if until > terms.now else terms.now + terms.ttl_s
-    words = {name: clean(_text(given, name)[:MAX_REASON], utf8=True) for name in _WORDS}
+    words = {name: clean(_text(given, name)[: by_hand.MAX_REASON], utf8=True) for name in _WORDS}
     return Suppression(key=key, since=since, until=until, code=code, **words)
 
 

@@ -197,7 +197,7 @@ def _refuse_secrets(data: dict[str, Any], origin: Origin) -> list[Problem]:
     hops = data.get("next_hop")
     named = hops.items() if isinstance(hops, dict) else ()
     places: list[tuple[KeyPath, Any]] = [(("next_hop", name, "password"), hop) for name, hop in named]
-    places.append((("http", "token"), data.get("http")))
+    places += [(("http", "token"), data.get("http")), (("alerts", "secret"), data.get("alerts"))]
     return [
         origin.problem(path, f"does not belong into this file: use {path[-1]}_file")
         for path, table in places
@@ -302,6 +302,9 @@ def _with_secrets(
     spamhaus = secret(("lint", "blocklists", "spamhaus_key"), lists.spamhaus_key_file)
     lists = lists.model_copy(update={"spamhaus_key": spamhaus or lists.spamhaus_key})
     lint = settings.lint.model_copy(update={"blocklists": lists})
+    alerts = settings.alerts
+    signing = secret(("alerts", "secret"), alerts.secret_file)
+    alerts = alerts.model_copy(update={"secret": signing or alerts.secret})
     token = secret(("http", "token"), settings.http.token_file)
     http = settings.http.model_copy(update={"token": token or settings.http.token})
-    return settings.model_copy(update={"next_hop": hops, "http": http, "lint": lint}), wrong, odd
+    return settings.model_copy(update={"next_hop": hops, "http": http, "lint": lint, "alerts": alerts}), wrong, odd

@@ -214,6 +214,14 @@ def http(settings: Settings) -> Iterator[Remark]:
         yield ("http", "token_file"), f"is missing: {address} can be reached from other machines"
 
 
+def alerts(settings: Settings) -> Iterator[Remark]:
+    """Whoever is told must be able to tell that it was us."""
+    if settings.alerts.webhook and settings.alerts.secret is None:
+        yield ("alerts", "secret_file"), "is missing: webhook needs the key that signs what it is sent"
+    if any(rule.alert for rule in settings.policy) and not settings.alerts.webhook:
+        yield ("alerts", "webhook"), "is missing: a policy has alert = true"
+
+
 def lint_rules(settings: Settings) -> Iterator[Remark]:
     """Rules by names that exist; what cannot be refused for is not."""
     named: list[tuple[KeyPath, str]] = [(("lint", "rules", selector), selector) for selector in settings.lint.rules]
@@ -276,7 +284,7 @@ def policies(settings: Settings) -> Iterator[Remark]:
 
 MISTAKES: Final[tuple[Check, ...]] = (
     *(no_door, same_address, open_to_the_world, proxy_without_trust, certificates, authorities, users, spool),
-    *(next_hops, logins, routes, http, own_rules, lint_rules, blocklists, policies),
+    *(next_hops, logins, routes, http, own_rules, lint_rules, blocklists, policies, alerts),
 )
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, SecretStr
 
 from smtpguard.config import values
-from smtpguard.config.section import Domains, File, Names, Pause, Section, Size, key
+from smtpguard.config.section import Domains, File, Names, Pause, Section, Size, internal, key
 from smtpguard.mail.reply import Verb
 
 ActionName = Literal["pass", "defer", "reroute", "throttle", "suppress"]
@@ -70,4 +70,5 @@ class AlertSettings(Section):
     """[alerts]"""
 
     webhook: Annotated[str, BeforeValidator(values.web_address)] = key("", "https address that is told")
-    secret_file: File = key("", "key of its signature")
+    secret_file: File = key("", "key of its signature; needed with webhook")
+    secret: SecretStr | None = internal()

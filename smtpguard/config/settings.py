@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 
 from smtpguard.config import values
 from smtpguard.config.lint_settings import LintSettings, SenderSettings
-from smtpguard.config.policy_settings import PolicySettings, StoreSettings, SuppressionSettings
+from smtpguard.config.policy_settings import AlertSettings, PolicySettings, StoreSettings, SuppressionSettings
 from smtpguard.config.section import (
     Count,
     Domains,
@@ -201,6 +201,9 @@ class Settings(Section):
     privacy: PrivacySettings = section(PrivacySettings, "What is shown of addresses.")
     store: StoreSettings = section(StoreSettings, "What is remembered.")
     http: HttpSettings = section(HttpSettings, "For machines and monitors, not for mail.")
+    alerts: AlertSettings = section(
+        AlertSettings, "Who is told: of refusals where a policy has alert = true, of listings."
+    )
     log: LogSettings = section(LogSettings, "One line an event, on standard output.")
 
 

@@ -156,11 +156,10 @@ class Destination:
 
 
 class NoWay(NamedTuple):
-    """Why there is no mail host; certain where the DNS says so. `ttl`: seconds for which that holds."""
+    """Why there is no mail host (the failure's `keyword`). `ttl`: seconds for which that holds; 0 of `dns`."""
 
     failure: HopFailure
     ttl: int = 0
-    is_certain: bool = False
 
 
 def no_way(why: Own, detail: str) -> HopFailure:
@@ -181,17 +180,17 @@ async def find(domain: str, resolver: Resolver, addresses: Addresses) -> Destina
     if address := literal(domain):
         return await _of_hosts(domain, [Mx(0, address)], Answer(Status.NODATA, ttl=LITERAL_TTL), addresses)
     if domain.startswith("["):
-        return NoWay(no_way(Own.NO_DOMAIN, "no address literal that we know"), LITERAL_TTL, is_certain=True)
+        return NoWay(no_way(Own.NO_DOMAIN, "no address literal that we know"), LITERAL_TTL)
     answer = await resolver.mx(domain)
     if answer.status is Status.TEMPFAIL:
         return NoWay(no_way(Own.DNS, f"MX of {domain}: {answer.fault}"))
     if answer.status is Status.NXDOMAIN:
-        return NoWay(no_way(Own.NO_DOMAIN, f"{domain} does not exist"), answer.ttl, is_certain=True)
+        return NoWay(no_way(Own.NO_DOMAIN, f"{domain} does not exist"), answer.ttl)
     hosts = [mx for mx in answer.records if mx.host]
     if answer.records and not hosts:  # RFC 7505 3
         if answer.is_stale:
             return NoWay(no_way(Own.DNS, f"MX of {domain}: null when last seen"))
-        return NoWay(no_way(Own.NULL_MX, f"{domain} has a null MX"), answer.ttl, is_certain=True)
+        return NoWay(no_way(Own.NULL_MX, f"{domain} has a null MX"), answer.ttl)
     if not hosts:
         hosts = [Mx(0, domain)]  # RFC 5321 5.1: the implicit MX
     return await _of_hosts(domain, [mx for mx in hosts if not is_ip(mx.host)], answer, addresses)
@@ -226,7 +225,7 @@ async def _of_hosts(domain: str, hosts: Sequence[Mx], answer: Answer[Mx], addres
     is_certain = len(chosen) == len(in_order) and not answer.is_stale and all(found.is_certain for found in looked_up)
     if not is_certain:
         return NoWay(no_way(Own.DNS, f"addresses of the mail hosts of {domain}"))
-    return NoWay(no_way(Own.NO_MAIL_HOST, f"no mail host of {domain} has an address"), ttl, is_certain=True)
+    return NoWay(no_way(Own.NO_MAIL_HOST, f"no mail host of {domain} has an address"), ttl)
 
 
 def _in_order(hosts: Sequence[Mx]) -> Iterator[Mx]:

@@ -44,9 +44,12 @@ class Lint:
         hostname: str,
         metrics: Metrics,
         log: Log,
+        on_listed: Callable[[str, str, str, str], None],
     ) -> None:
+        """`on_listed` is told of a list, an address or domain of ours that is on it, why, and where to be taken off."""
         self._metrics = metrics
         self._log = log
+        self._on_listed = on_listed
         self._addresses = {name: hop.egress_ips for name, hop in hops.items()}
         self._index = {address: str(index) for index, address in enumerate(self._every_address())}
         self._senders = tuple(name for domain in sender.domains if (name := to_ascii(domain.removeprefix("*."))))
@@ -171,6 +174,7 @@ class Lint:
             self._log("blocklist-listed", f"{news.list} lists {news.subject} no more", level="info")
             return
         why = "; ".join(listing.meaning for listing in listed)
+        self._on_listed(news.list, str(news.subject), why, listed[0].url)
         fields = {"smtpguard.cause": why, "rule.reference": listed[0].url}
         self._log("blocklist-listed", f"{news.list} lists {news.subject}: {why}", level="warning", fields=fields)
 

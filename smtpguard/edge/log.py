@@ -170,6 +170,9 @@ class Log:
         self._on_drop = on_drop
         self._color = color
         self._clock = clock
+        self.on_event: Callable[[float, Event], None] = lambda *_: None
+        self.on_record: Callable[[float, list[Event]], None] = lambda *_: None
+        """Told of what was logged, at which time, from any thread; neither may raise nor wait."""
         self.settle(settings, masker)
         chain: dict[str, Any] = {
             "processors": [self._passes, self._rendered],
@@ -219,6 +222,7 @@ class Log:
                 lines = [self._render(at, event.level, event.action, event.message, event.fields) for event in told]
             if lines:
                 self._sink.put(b"".join(lines), len(lines))
+                self.on_record(at, told)
         except Exception as error:
             self._on_drop(1)
             self.event("record-failed", "a transaction could not be logged", level="error", error=error)
@@ -242,8 +246,10 @@ class Log:
         error = event.pop("exc_info", None)
         if error:
             event.update(_told(error))
-        level = method if method in LEVELS else "error"
-        return self._render(self._clock(), level, action, message, event)
+        level: Level = method if method in LEVELS else "error"  # type: ignore[assignment]  # a key of LEVELS
+        at = self._clock()
+        self.on_event(at, Event(action, level, message, event))
+        return self._render(at, level, action, message, event)
 
 
 def _told(error: object) -> dict[str, object]:

@@ -86,8 +86,8 @@ class MxHop:
     """OSError or ssl.SSLError if a TLS file of the settings is no good.
 
     `resolver`: believed about DANE as far as its answers are `is_secure`. `count(policy, result)`: how TLS under a
-    policy went, each time that a connection was opened or a policy fetched in vain. `policies` are made unless given. `at_end`: what
-    ends with it, such as its resolver.
+    policy went, each time that a connection was opened or a policy fetched in vain. `policies` are made unless given.
+    `at_end`: what ends with it, such as its resolver.
     """
 
     is_by_domain = True
@@ -217,7 +217,8 @@ class MxHop:
             self._policies.of(domain) if may_have_policy else _no_policy(),
         )
         if isinstance(found, NoWay):
-            return Found(found.failure if found.is_certain else Missing(found.failure.detail), found.ttl)
+            is_missing = found.failure.keyword == Own.DNS
+            return Found(Missing(found.failure.detail) if is_missing else found.failure, found.ttl)
         ranks: list[list[Host]] = []
         unknown = ""
         for rank in found.ranks:

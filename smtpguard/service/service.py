@@ -32,6 +32,7 @@ from smtpguard.config import (
     rule_files,
 )
 from smtpguard.edge import listen
+from smtpguard.edge.alerts import Alerts
 from smtpguard.edge.auth import Users
 from smtpguard.edge.doorkeeper import Doorkeeper
 from smtpguard.edge.host import Dates, Ids, own_name, spool_dir
@@ -49,7 +50,7 @@ from smtpguard.record import Masker, Record
 from smtpguard.routes import Routes
 from smtpguard.sandbox import Sandbox
 from smtpguard.service import memory
-from smtpguard.web import Http
+from smtpguard.web import Events, Http
 
 LAG_EVERY_S: Final = 0.5
 STORE_WITHIN_S: Final = 0.5  # what is remembered may take so long; without it mail goes on, and it comes later
@@ -63,16 +64,19 @@ class CannotStart(Exception):
 class Journal:
     """flow.Journal: the log, the metrics and the history, each of which never raises."""
 
-    def __init__(self, log: Log, metrics: Metrics, store: Store) -> None:
+    def __init__(self, log: Log, metrics: Metrics, store: Store, alerts: Alerts) -> None:
         self._log = log
         self._metrics = metrics
         self._store = store
+        self._alerts = alerts
 
     def write(self, record: Record) -> None:
-        """Log it, count it, keep it."""
+        """Log it, count it, keep it, tell of it."""
         self._metrics.write(record)
         self._log.write(record)
         self._store.write(record, record.findings)
+        if record.refusals:
+            self._alerts.write(record)
 
 
 class Service:
@@ -124,6 +128,14 @@ class Service:
         except StoreError as error:
             raise CannotStart(str(error)) from error
         self._lint: Lint | None = None
+        self._events = Events()
+        self.log.on_event, self.log.on_record = self._events.put, self._events.write
+        self._alerts = Alerts(
+            *_told(self.settings),
+            masker=self._masker,
+            log=self.log.event,
+            on_drop=self.metrics.events_dropped.labels("alerts").inc,
+        )
         self._sandbox: Sandbox | None = None
         self._hops: dict[str, NextHop] = {}
         self._former: list[Relay] = []  # of settings before a reload, with transactions under way
@@ -164,6 +176,8 @@ class Service:
             await asyncio.to_thread(self.store.start, STORE_WITHIN_S)
             self._masker = self._new_masker(settings)
             self.log.settle(settings.log, self._masker)
+            self._alerts.settle(*_told(settings), self._masker)
+            self._alerts.start()
             self._lint = self._new_lint(settings)
             self._keeper = Doorkeeper(
                 listen=settings.listen,
@@ -220,6 +234,11 @@ class Service:
             ready=lambda: {"listening": self._ready, "config": True},  # a bad file never becomes the configuration
             token=token.get_secret_value() if token else "",
             names=(self._hostname,),
+            store=self.store,
+            classifier=lambda: self._classifier,
+            events=self._events,
+            settings=lambda: self.settings,
+            clock=self._now,
         )
         try:
             host, port = await self._http.start(where.host, where.port)
@@ -238,7 +257,7 @@ class Service:
             hops=self._hops,
             routes=Routes(settings.route),
             classifier=self._classifier,
-            journal=Journal(self.log, self.metrics, self.store),
+            journal=Journal(self.log, self.metrics, self.store, self._alerts),
             hostname=self._hostname,
             reply=settings.reply,
             answer_within_s=settings.relay.answer_within,
@@ -269,6 +288,7 @@ class Service:
             hostname=self._hostname,
             metrics=self.metrics,
             log=self.log.event,
+            on_listed=self._alerts.listed,
         )
 
     def _tls(self, settings: Settings) -> ssl.SSLContext | None:
@@ -307,6 +327,7 @@ class Service:
             self.log.event("history", "the history is there again", fields={"event.outcome": "success"})
             self._masker = self._new_masker(self.settings)
             self.log.settle(self.settings.log, self._masker)
+            self._alerts.settle(*_told(self.settings), self._masker)
             self._keeper.relay = self._relay(self.settings)
 
     def _spawn(self, coroutine: Any) -> asyncio.Task[Any]:
@@ -362,6 +383,7 @@ class Service:
         self._former = [relay for relay in (*self._former, self._keeper.relay) if relay.under_way]
         self._masker = self._new_masker(new)
         self.log.settle(new.log, self._masker)
+        self._alerts.settle(*_told(new), self._masker)
         self.store.settle(mode=new.privacy.addresses, retention_s=new.privacy.retention, max_size=new.store.max_size)
         await self._renew_lint(old, new)
         self._keeper.relay = self._relay(new)
@@ -430,6 +452,7 @@ class Service:
         await self._close_hops()
         if self._lint is not None:
             await self._lint.close()
+        await self._alerts.close()
         await asyncio.to_thread(self.store.close)
         if self._keeper is not None and self._keeper.users is not None:
             self._keeper.users.close()
@@ -451,6 +474,12 @@ def _rules(settings: Settings) -> Classifier:
 def _made_ready(own: tuple[tuple[Path, bytes], ...]) -> Classifier:
     """Once for the same files with the same content: it takes 0.2 s."""
     return load_rules([path for path, _ in own])
+
+
+def _told(settings: Settings) -> tuple[str, bytes]:
+    """The webhook and the key of its signature."""
+    secret = settings.alerts.secret
+    return settings.alerts.webhook, secret.get_secret_value().encode() if secret else b""
 
 
 def _when(at: float) -> str:

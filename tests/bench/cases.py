@@ -11,7 +11,7 @@ from functools import partial
 from statistics import median
 from typing import Final
 
-from tests.bench import singles
+from tests.bench import letters, singles
 from tests.bench.client import Run, Stage
 from tests.bench.figures import YARDSTICK, Row, percentile
 from tests.bench.hop import FarHop
@@ -28,7 +28,17 @@ MAIN: Final[Mapping[str, Load]] = {
     "50 KB": Load(size=50 * KB),
     "2 KB, 10 rcpt": Load(rcpts=10),
 }
-"""The cases of the budgets: through every peer."""
+"""The cases of the budgets without the lint: through every peer that is not judged with it."""
+
+LINTED: Final[Mapping[str, Callable[[], bytes]]] = {
+    "2 KB, lint": lambda: letters.signed(2 * KB),
+    "50 KB, lint": lambda: letters.signed(50 * KB),
+    "50 KB newsletter, lint": lambda: letters.newsletter(50 * KB),
+}
+"""Those with the lint, which wants real messages."""
+
+UNLINTED: Final = tuple(name for name in OURS if name != "lint")
+"""Before these stands what smtp-source makes up, which is no message in order: the lint is not measured with it."""
 
 SIZES: Final = {"256 KB": 256 * KB, "1 MB": MB, "5 MB": 5 * MB, "25 MB": 25_000_000}
 SESSIONS: Final = (1, 50, 200)
@@ -43,15 +53,23 @@ _LEAST: Final = 20
 
 
 def main(stand: Stand) -> None:
-    """The budgets' cases: every peer, smtp-source and smtp-sink."""
-    with stand.peers(ALL, Sink()) as peers:
+    """The budgets' cases without the lint: every peer but `lint`, smtp-source and smtp-sink."""
+    with stand.peers([name for name in ALL if name != "lint"], Sink()) as peers:
         for name, load in MAIN.items():
+            stand.measure(name, peers, load.run, least=5 * load.sessions)
+
+
+def lint(stand: Stand) -> None:
+    """Everything on: signed messages, the DNS known after the first of them. `full` is the same without the lint."""
+    with stand.peers((YARDSTICK, "lint", "full", "haraka"), Sink()) as peers:
+        for name, letter in LINTED.items():
+            load = Load(letter=stand.letter(name, letter()))
             stand.measure(name, peers, load.run, least=5 * load.sessions)
 
 
 def sizes(stand: Stand) -> None:
     """Cost by message size, over what `main` has."""
-    with stand.peers(OURS, Sink()) as peers:
+    with stand.peers(UNLINTED, Sink()) as peers:
         for name, size in SIZES.items():
             sessions = 4 if size > MB else 10
             stand.measure(name, peers, Load(size=size, sessions=sessions).run, least=sessions)
@@ -59,13 +77,13 @@ def sizes(stand: Stand) -> None:
 
 def recipients(stand: Stand) -> None:
     """Cost by number of recipients."""
-    with stand.peers(OURS, Sink()) as peers:
+    with stand.peers(UNLINTED, Sink()) as peers:
         stand.measure("2 KB, 100 rcpt", peers, Load(rcpts=100).run, least=20)
 
 
 def connections(stand: Stand) -> None:
     """Cost by number of connections at once."""
-    with stand.peers(OURS, Sink()) as peers:
+    with stand.peers(UNLINTED, Sink()) as peers:
         for sessions in SESSIONS:
             load = Load(sessions=sessions)
             stand.measure(f"2 KB, {sessions} connections", peers, load.run, least=max(20, 2 * sessions))
@@ -147,6 +165,7 @@ def _latency(
 
 CASES: Final[Mapping[str, Callable[[Stand], None]]] = {
     "main": main,
+    "lint": lint,
     "sizes": sizes,
     "recipients": recipients,
     "connections": connections,

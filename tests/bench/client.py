@@ -15,20 +15,12 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar, cast
 
+from tests.bench.letters import RCPT, SENDER, signed
+
 PATIENCE_S: Final = 120.0
 """No run of the client takes longer; TimeoutError then."""
 
 T = TypeVar("T")
-
-
-def message(size: int) -> bytes:
-    """A message of about so many octets, as lines, without any that begins with a dot."""
-    head = (
-        b"From: <sender@load.test>\r\nTo: <rcpt@sink.test>\r\nDate: Sun, 22 Nov 2026 10:00:00 +0000\r\n"
-        b"Message-ID: <1@load.test>\r\nSubject: bench\r\n\r\n"
-    )
-    line = b"The quick brown fox jumps over the lazy dog, and then it does so again and again.\r\n"
-    return head + line * max(1, (size - len(head)) // len(line))
 
 
 @dataclass(slots=True)
@@ -117,15 +109,15 @@ async def connect(port: int, sessions: int = 1) -> list[Connection]:
 
 def envelope(rcpts: Sequence[str]) -> bytes:
     """MAIL, the RCPTs and DATA as one packet."""
-    lines = ["MAIL FROM:<sender@load.test>", *(f"RCPT TO:<{rcpt}>" for rcpt in rcpts), "DATA", ""]
+    lines = [f"MAIL FROM:<{SENDER}>", *(f"RCPT TO:<{rcpt}>" for rcpt in rcpts), "DATA", ""]
     return "\r\n".join(lines).encode()
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What is sent: recipients of each message, its octets, over how many connections."""
+    """What is sent: recipients of each message, its size (one of `letters.signed`), over how many connections."""
 
-    rcpts: Sequence[str] = ("rcpt@sink.test",)
+    rcpts: Sequence[str] = (RCPT,)
     size: int = 2048
     sessions: int = 10
 
@@ -164,7 +156,7 @@ class Stage:
         return await self._with(port, seen, work)
 
     def _packet(self) -> tuple[bytes, int, bytes]:
-        return envelope(self.rcpts), len(self.rcpts), message(self.size) + b".\r\n"
+        return envelope(self.rcpts), len(self.rcpts), signed(self.size) + b".\r\n"
 
     async def _with(self, port: int, seen: Run, work: Any) -> Run:
         connections = await connect(port, self.sessions)

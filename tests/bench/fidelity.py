@@ -12,7 +12,8 @@ import asyncio
 from collections.abc import Mapping
 from typing import Final
 
-from tests.bench.client import connect, envelope, message, run
+from tests.bench.client import connect, envelope, run
+from tests.bench.letters import plain, signed
 from tests.bench.peers import Peer
 from tests.bench.processes import wait_until
 from tests.e2e.hop import Hop
@@ -26,13 +27,14 @@ _HEAD: Final = (
 _TRACE: Final = (b"received", b"return-path", b"x-peer")
 
 MESSAGES: Final[Mapping[str, bytes]] = {
-    "plain": message(2048),
+    "plain": plain(2048),
+    "signed": signed(2048),
     "dots": _HEAD + b"Subject: dots\r\n\r\n.\r\n..\r\n.leading\r\n\r\n.\r\nend\r\n",
     "blank ends": _HEAD + b"Subject: blanks  \r\n\r\nline with blanks   \r\n\t\r\n\r\n\r\n",
     "folded and odd fields": _HEAD + b"Subject: a\r\n folded\r\n\tfield\r\nx-ODD:no blank\r\nX-Empty:\r\n\r\nbody\r\n",
     "8 bits": _HEAD + b"Subject: \xc3\xa4\r\n\r\n" + bytes(range(128, 256)) + b"\r\n",
     "line of 990": _HEAD + b"Subject: long\r\n\r\n" + b"x" * 990 + b"\r\n",
-    "300 KB": message(300_000),
+    "300 KB": signed(300_000),
 }
 
 

@@ -11,8 +11,10 @@ import shutil
 import subprocess
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
+from tests.bench.letters import RCPT, SENDER
 from tests.bench.processes import end, spawn, wait_for_port
 from tests.e2e.mta import free_port
 
@@ -24,9 +26,13 @@ _HEADERS: Final = 256  # octets that smtp-source puts in front of -l, about
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What smtp-source is asked for. `kept`: one connection for many messages, else a new one for each."""
+    """What smtp-source is asked for. `kept`: one connection for many messages, else a new one for each.
+
+    `letter` is a file that it sends (`Stand.letter`); without one it makes messages of `size` octets up.
+    """
 
     size: int = 2048
+    letter: Path | None = None
     sessions: int = 10
     rcpts: int = 1
     kept: bool = True
@@ -34,8 +40,9 @@ class Load:
     def arguments(self, port: int, messages: int) -> list[str]:
         """smtp-source's command line."""
         name = shutil.which("smtp-source", path=_path()) or "smtp-source"
-        words = [name, "-4", "-M", "load.test", "-f", "sender@load.test", "-t", "rcpt@sink.test"]
-        words += ["-s", str(self.sessions), "-m", str(messages), "-l", str(max(1, self.size - _HEADERS))]
+        words = [name, "-4", "-M", "load.test", "-f", SENDER, "-t", RCPT]
+        words += ["-s", str(self.sessions), "-m", str(messages)]
+        words += ["-F", str(self.letter)] if self.letter else ["-l", str(max(1, self.size - _HEADERS))]
         words += ["-r", str(self.rcpts), "-C", "20"]
         return [*words, *(["-d"] if self.kept else []), f"inet:127.0.0.1:{port}"]
 

@@ -7,8 +7,9 @@
     haraka          Haraka's queue/smtp_proxy
     aiosmtpd-proxy  aiosmtpd's handlers.Proxy in its Controller, as its manual shows
     aio-plain       aiosmtpd and aiosmtplib put together plainly, one connection a message
-    bare            smtpguard that logs problems only, to nowhere, and serves no metrics
-    full            smtpguard with everything on that exists: each delivery logged as JSON into a pipe, metrics, classes
+    bare            smtpguard that logs problems only, to nowhere, and serves no metrics; it has a history
+    full            smtpguard with all but the lint: each delivery as JSON into a pipe, metrics, classes, history
+    lint            smtpguard with everything on: the same, and each message judged over the DNS of `names`
 
 Most are one program with a command line: a function writes its settings into a folder and says what to run.
 """
@@ -20,10 +21,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 from tests.bench.fetch import haraka_package, nginx_root
 from tests.bench.figures import YARDSTICK
+from tests.bench.names import EGRESS, HOST, Names
 from tests.bench.postfixes import Postfixed, missing_postfix, postfix_proxy, postfix_queue
 from tests.bench.processes import Tree, end, spawn, wait_for_port
 from tests.e2e.mta import free_port
@@ -131,7 +133,7 @@ max_sessions_per_client = 4000
 idle_timeout = "600s"
 
 [relay]
-hostname = "guard.test"
+hostname = "{hostname}"
 spool_dir = "{directory}"
 
 [next_hop.default]
@@ -140,9 +142,8 @@ port = {hop_port}
 tls = "none"
 connections = 300
 discard_keywords = {discarded}
+egress_ips = ["{egress}"]
 
-[lint]
-mode = "{lint}"
 [store]
 url = "sqlite:///{directory}/history.db"
 [http]
@@ -150,11 +151,25 @@ listen = "{http}"
 
 [log]
 deliveries = "{deliveries}"
+
+[lint]
+mode = "{lint}"
+bulk_threshold = 1_000_000_000  # one sender sends all; ordinary mail is measured, not bulk mail
+[lint.dns]
+resolvers = {resolvers}
 """
 
+Guarding = Literal["bare", "full", "lint"]
+"""How much of smtpguard is on."""
 
-def guard(*, everything: bool, http_port: int = 0, discarded: Sequence[str] = ()) -> Command:
-    """smtpguard's command; `http_port` 0 takes any, `discarded` is what it shall not use of the next hop's offers."""
+
+def guard(
+    guarding: Guarding, *, names: Names | None = None, http_port: int = 0, discarded: Sequence[str] = ()
+) -> Command:
+    """smtpguard's command; `http_port` 0 takes any, `discarded` is what it shall not use of the next hop's offers.
+
+    `names` is who is asked by the lint, running by then.
+    """
 
     def command(directory: Path, port: int, hop_port: int) -> Sequence[str | Path]:
         config = directory / "smtpguard.toml"
@@ -164,14 +179,35 @@ def guard(*, everything: bool, http_port: int = 0, discarded: Sequence[str] = ()
                 hop_port=hop_port,
                 directory=directory,
                 discarded=list(discarded),
-                http=f"127.0.0.1:{http_port}" if everything else "",
-                deliveries="all" if everything else "problems",
-                lint="off",
+                hostname=HOST,
+                egress=EGRESS,
+                http="" if guarding == "bare" else f"127.0.0.1:{http_port}",
+                deliveries="problems" if guarding == "bare" else "all",
+                lint="observe" if names else "off",
+                resolvers=[f"127.0.0.1:{names.port}"] if names else [],
             )
         )
         return [sys.executable, "-m", "smtpguard", "serve", "--config", config]
 
     return command
+
+
+class Linted(Program):
+    """smtpguard with a name server beside it."""
+
+    def __init__(self, directory: Path) -> None:
+        self._names = Names()
+        super().__init__("lint", directory, guard("lint", names=self._names), piped=True)
+
+    def start(self, hop_port: int) -> None:
+        """Start both."""
+        self._names.start()
+        super().start(hop_port)
+
+    def stop(self) -> None:
+        """End both."""
+        super().stop()
+        self._names.stop()
 
 
 # --- the others -------------------------------------------------------------------------------------------------
@@ -257,6 +293,8 @@ def make(name: str, directory: Path) -> Peer:
         return Postfixed(name, own, postfix_proxy if name == YARDSTICK else postfix_queue)
     if name == "haraka" and shutil.which("node") is None:
         raise RuntimeError("node is not installed")
+    if name == "lint":
+        return Linted(own)
     return Program(name, own, PROGRAMS[name], piped=name == "full")
 
 
@@ -265,10 +303,21 @@ PROGRAMS: Final[dict[str, Command]] = {
     "haraka": haraka,
     "aiosmtpd-proxy": library("proxy"),
     "aio-plain": library("plain"),
-    "bare": guard(everything=False),
-    "full": guard(everything=True),
+    "bare": guard("bare"),
+    "full": guard("full"),
 }
 
-ALL: Final = (YARDSTICK, "full", "bare", "direct", "nginx", "postfix-queue", "haraka", "aiosmtpd-proxy", "aio-plain")
-OURS: Final = (YARDSTICK, "full", "bare")
+ALL: Final = (
+    YARDSTICK,
+    "full",
+    "lint",
+    "bare",
+    "direct",
+    "nginx",
+    "postfix-queue",
+    "haraka",
+    "aiosmtpd-proxy",
+    "aio-plain",
+)
+OURS: Final = (YARDSTICK, "full", "lint", "bare")
 """The peers of the long rows of cases: the yardstick and ourselves."""

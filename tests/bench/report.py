@@ -38,7 +38,7 @@ def tables(rows: Sequence[Row]) -> str:
     for case in dict.fromkeys(row.case for row in rows):
         lines = [row for row in rows if row.case == case]
         names = list(dict.fromkeys(name for row in lines for name in row.figures))
-        parts.append(_table([case, *(_TITLES.get(name, name.replace("_", " ")) for name in names), ""], [
+        parts.append(table([case, *(_TITLES.get(name, name.replace("_", " ")) for name in names), ""], [
             [row.peer, *(shown(row.figures[name]) if name in row.figures else "" for name in names), row.note]
             for row in lines
         ]))  # fmt: skip
@@ -46,17 +46,16 @@ def tables(rows: Sequence[Row]) -> str:
 
 
 def budgets(rows: Sequence[Row]) -> str:
-    """The budgets, each met, missed, not measured in this run, or not yet."""
+    """The budgets, each met, missed, or not measured in this run."""
     body = []
     for budget in BUDGETS:
         verdict, value = budget.judge(rows)
         bound = f"{'>=' if budget.at_least else '<='} {budget.limit:g} {budget.unit}"
-        why = f"needs {budget.waits_for}" if budget.waits_for else budget.aside
-        body.append([budget.text, bound, "" if value is None else shown(value), verdict, why])
-    return _table(["budget", "limit", "measured", "", ""], body)
+        body.append([budget.text, bound, "" if value is None else shown(value), verdict])
+    return table(["budget", "limit", "measured", "verdict"], body)
 
 
-def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+def table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     widths = [max(len(line[column]) for line in (head, *body)) for column in range(len(head))]
     used = [column for column, width in enumerate(widths) if width]
 

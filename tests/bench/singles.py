@@ -13,11 +13,12 @@ from statistics import median
 from typing import Final
 
 from smtpguard.sandbox import DEFAULT_KEYWORDS, Sandbox, lifelike
-from tests.bench.client import Stage, connect, envelope, message, run
+from tests.bench.client import Stage, connect, envelope, run
 from tests.bench.figures import Row
 from tests.bench.hop import FarHop
+from tests.bench.letters import attachment, signed
 from tests.bench.load import Load, Sink
-from tests.bench.peers import ROOT, Program, guard
+from tests.bench.peers import ROOT, Linted, Program, guard
 from tests.bench.processes import end, forget_peak, peak_kb, spawn
 from tests.bench.stand import Hop, Stand
 from tests.e2e.mta import free_port
@@ -30,8 +31,8 @@ _DISTANCE_S: Final = 0.05
 
 
 def full(stand: Stand, name: str, *, http_port: int = 0, discarded: Sequence[str] = ()) -> Program:
-    """smtpguard with everything on, in a folder of this name; not started."""
-    command = guard(everything=True, http_port=http_port, discarded=discarded)
+    """smtpguard with all but the lint, in a folder of this name; not started."""
+    command = guard("full", http_port=http_port, discarded=discarded)
     return Program("full", stand.directory / name, command, piped=True)
 
 
@@ -68,7 +69,7 @@ async def _round_trips(program: Program, discarded: Sequence[str]) -> tuple[floa
         await asyncio.to_thread(program.start, hop.port)
         [connection] = await connect(program.port)
         rcpts = [f"rcpt{n}@sink.test" for n in range(10)]
-        packet = envelope(rcpts), len(rcpts), message(2048) + b".\r\n"
+        packet = envelope(rcpts), len(rcpts), signed(2048) + b".\r\n"
         await connection.hand_over(*packet)  # opens the connection to the next hop
         before, begun = hop.round_trips, time.perf_counter()
         codes = await connection.hand_over(*packet)
@@ -191,17 +192,23 @@ async def _hold(port: int, pss: Callable[[], int]) -> int:
 
 
 def memory(stand: Stand) -> None:
-    """The most memory (RSS) during 50 messages of 25 MB at once, over the idle program's."""
-    with running(full(stand, "memory"), Sink()) as guarded:
+    """The most memory (RSS) during 50 messages of 25 MB at once, over the idle program's; read by the lint, and not."""
+    letter = stand.letter("25 MB attachment", attachment(LARGE))
+    for program in (full(stand, "memory"), Linted(stand.directory / "memory-lint")):
+        _peak(stand, program, Load(letter=letter, sessions=LARGE_AT_ONCE, kept=False))
+
+
+def _peak(stand: Stand, program: Program, load: Load) -> None:
+    with running(program, Sink()) as guarded:
         assert guarded.process is not None
         pid = guarded.process.pid
         Stage().flat_out(guarded.port, 200)
         forget_peak(pid)
         before = peak_kb(pid)
-        elapsed = Load(size=LARGE, sessions=LARGE_AT_ONCE, kept=False).run(guarded.port, LARGE_AT_ONCE)
+        elapsed = load.run(guarded.port, LARGE_AT_ONCE)
         figures = {"over_idle_mb": (peak_kb(pid) - before) / 1024, "idle_mb": before / 1024}
         figures["mb_a_second"] = LARGE_AT_ONCE * LARGE / elapsed / 1e6
-        stand.add(Row("50 x 25 MB at once", "full", figures))
+        stand.add(Row("50 x 25 MB at once", program.name, figures))
 
 
 SINGLES: Final[Mapping[str, Callable[[Stand], None]]] = {

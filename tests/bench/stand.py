@@ -69,6 +69,13 @@ class Stand:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         self.add(Row(case, peer, note=f"failed: {reason[:_REASON]}"))
 
+    def letter(self, name: str, octets: bytes) -> Path:
+        """A message as a file for smtp-source, which ends lines and stuffs dots itself."""
+        path = self.directory / f"{name}.eml"
+        path.write_bytes(octets.replace(b"\r\n", b"\n"))
+        path.chmod(0o644)
+        return path
+
     def say(self, text: str) -> None:
         """A line on standard error, where progress belongs."""
         sys.stderr.write(text + "\n")

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Final
 
 import pytest
 
 from tests.bench import report
-from tests.bench.budgets import BUDGETS, Budget, beside, full
+from tests.bench.budgets import BUDGETS, Budget, beside, everything, full
 from tests.bench.cases import CASES
-from tests.bench.client import envelope, message
+from tests.bench.client import envelope
 from tests.bench.fidelity import MESSAGES, untraced
 from tests.bench.figures import YARDSTICK, Row, Sample, percentile, ratios, summary
+from tests.bench.letters import LETTERS, attachment, newsletter, plain, signed
 from tests.bench.load import Load
 from tests.bench.peers import ALL, OURS
 from tests.bench.processes import Tree, descendants, kilobytes, spawn, stat_fields, usage_s, wait_until
@@ -99,21 +101,21 @@ def test_a_budget_is_met_at_its_limit(at_least: bool, value: float, verdict: str
     assert budget.judge([Row("case", "full", {"figure": value}), Row("case", "bare", {"figure": 99})])[0] == verdict
 
 
-def test_what_was_not_measured_or_does_not_exist_is_not_judged() -> None:
-    assert Budget("x", "", 1, full("case", "figure")).judge([]) == ("not measured", None)
-    later = Budget("x", "", 1, full("case", "figure"), waits_for="lint")
-    assert later.judge([Row("case", "full", {"figure": 0.1})]) == ("not yet", None)
+def test_what_was_not_measured_is_not_judged() -> None:
+    budget = Budget("x", "", 1, everything("case", "figure"))
+    assert budget.judge([Row("case", "full", {"figure": 0.1})]) == ("not measured", None)
+    assert budget.judge([Row("case", "lint", {"figure": 0.1})]) == ("met", 0.1)
 
 
 def test_beside_another_peer_by_way_of_the_yardstick() -> None:
-    rows = [Row("2 KB", "full", {"cpu_ratio": 0.5}), Row("2 KB", "haraka", {"cpu_ratio": 5.0})]
+    rows = [Row("2 KB", "lint", {"cpu_ratio": 0.5}), Row("2 KB", "haraka", {"cpu_ratio": 5.0})]
     assert beside("2 KB", "haraka")(rows) == pytest.approx(0.1)
     assert beside("2 KB", "haraka")(rows[:1]) is None
 
 
 def test_budgets_have_distinct_names_and_judge_no_empty_run() -> None:
     assert len({budget.text for budget in BUDGETS}) == len(BUDGETS)
-    assert {budget.judge([])[0] for budget in BUDGETS} == {"not measured", "not yet"}
+    assert {budget.judge([])[0] for budget in BUDGETS} == {"not measured"}
 
 
 def test_trace_fields_are_taken_off_with_their_folds_and_nothing_else() -> None:
@@ -125,13 +127,17 @@ def test_trace_fields_are_taken_off_with_their_folds_and_nothing_else() -> None:
         assert untraced(octets) == octets
 
 
-def test_messages_of_the_client_are_framed() -> None:
-    for size in (2048, 50_000):
-        octets = message(size)
-        assert abs(len(octets) - size) < 100
+@pytest.mark.parametrize("write", [plain, signed, newsletter, attachment])
+def test_letters_are_framed_and_of_their_size(write: Callable[[int], bytes]) -> None:
+    for size in (5000, 50_000):
+        octets = write(size)
+        assert abs(len(octets) - size) < 1000
         assert octets.endswith(b"\r\n")
         assert octets.count(b"\n") == octets.count(b"\r\n")
         assert b"\r\n." not in octets
+
+
+def test_an_envelope_is_one_packet_of_lines() -> None:
     assert envelope(["a@b", "c@d"]).count(b"\r\n") == 4
 
 

@@ -147,10 +147,10 @@ def test_no_words_around_a_fault_of_ours_make_a_dead_address(around: str, reason
         ("550 No such user", None, "recipient.unknown"),
         ("550 No such user", Verb.RCPT, "recipient.unknown"),
         ("550 No such user", Verb.MAIL, "sender.invalid"),
-        ("535 Benutzername unbekannt", None, "recipient.unknown"),
+        ("550 Benutzername unbekannt", None, "recipient.unknown"),
         ("535 Benutzername unbekannt", Verb.AUTH, "access.auth_required"),
-        ("501 Invalid domain name", Verb.RCPT, "recipient.domain"),
-        ("501 Invalid domain name", Verb.EHLO, "identity.bad_helo"),
+        ("550 Invalid domain name", Verb.RCPT, "recipient.domain"),
+        ("550 Invalid domain name", Verb.EHLO, "identity.bad_helo"),
         ("554 Spam detected", Verb.DOT, "content.spam"),
         ("554 Spam detected", Verb.CONNECT, "reputation.ip_listed"),
         # words that name the cause itself are believed at any verb

@@ -104,7 +104,6 @@ def test_the_version() -> None:
         ["explain"],
         ["explain", "x", "--jsonl", "-"],
         ["explain", "x", "--verb", "y"],
-        ["explain", "--id", "4XyZ00002"],
     ],
 )
 def test_wrong_use_is_exit_code_2(arguments: list[str]) -> None:
@@ -271,6 +270,8 @@ def test_a_maildir_is_for_the_sandbox(service: Called) -> None:
 def test_explain_hands_over_a_reply(explain: Called) -> None:
     assert run("explain", "550", "5.1.1", "no such user", "--host", "mx.example", "--verb", "rcpt").exit_code == 7
     assert explain.arguments == (["550", "5.1.1", "no such user"], None)
+    store = explain.options.pop("store_url")
+    assert store.startswith("sqlite:///")
     options = {"rules": (), "host": "mx.example", "verb": "RCPT", "id": "", "as_json": False, "color": False}
     assert explain.options == options
 
@@ -279,8 +280,11 @@ def test_verbs_are_told_as_the_help_has_them() -> None:
     assert "'foo' is not one of CONNECT, EHLO, STARTTLS" in run("explain", "x", "--verb", "foo").stderr
 
 
-def test_an_id_needs_a_log() -> None:
-    assert "needs the log that has it" in " ".join(run("explain", "--id", "4XyZ00002").stderr.split())
+def test_an_id_needs_a_history_or_a_log() -> None:
+    found = run("explain", "--id", "4XyZ00002", environ={"SMTPGUARD__STORE__URL": "sqlite:///none.db"})
+    assert found.exit_code == 2
+    assert "there is no history yet" in " ".join(found.stderr.split())
+    assert "smtpguard explain --id 4XyZ00002 /var/log" in " ".join(found.stderr.split())
 
 
 @pytest.mark.parametrize("group", [(), ("rules",), ("config",), ("suppress",), ("store",)])

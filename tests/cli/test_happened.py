@@ -87,6 +87,24 @@ def test_a_hop_failure_of_a_whole_message(history: str, capsys: pytest.CaptureFi
     assert "Fault:" in said
 
 
+def test_many_refusals_are_told_in_part_and_a_complaint_after_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = f"sqlite:///{tmp_path}/many.db"
+    with started(url, clock=time) as store:
+        store.write(numbered(7, *(refusal(rcpt=b"u%d@example.org" % number) for number in range(22)), at=time()))
+        assert store.flush(20.0)
+        masker = Masker("mask", store.key)
+    complaint = Notice("arf", "complaint", recipient="u1@example.org", id="000000000007", feedback="abuse", when=1.0)
+    with opened(url) as database:
+        keep(database, [of_notice(complaint, None, masker, time())])
+    assert explain("000000000007", store_url=url) == 0
+    said = capsys.readouterr().out
+    assert said.count("What to do:") == 20
+    assert "and 2 refusals more (--json has all)\n\nLater:       1970-01-01T00:00:01Z arf: complaint for u***" in said
+    assert "(abuse)" in said
+
+
 def test_accepted_mail_of_which_a_dsn_tells(history: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert explain(id="4Later", store_url=history) == 0
     said = capsys.readouterr().out

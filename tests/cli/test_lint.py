@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import os
 import sys
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ from smtpguard.cli.lint import exit_code, facts_of, judged, letter_of, lines, ru
 from smtpguard.lint import RULES, Action, Evidence, Finding, Report, Severity, Skipped
 from smtpguard.lint.facts import Egress, Missing, Offers, SenderDomain
 from smtpguard.mail.message import Message
+from tests.dns.server import serving
+from tests.dns.zones import load
 
 HEAD = (
     "From: Ann <ann@shop.example>\nTo: bob@reader.example, Eve <eve@reader.example>\nSubject: Hello\n"
@@ -40,7 +44,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def lint(file: Path, *, egress: tuple[str, ...] = (), **given: Any) -> int:
     options = {"sender": None, "to": (), "as_json": False, "color": False, "loud": 0, **given}
-    return run(str(file), egress=egress, **options)
+    return run(str(file), egress=egress, offline=True, **options)
 
 
 def told(file: Path, capsys: pytest.CaptureFixture[str], **given: Any) -> Any:
@@ -233,7 +237,7 @@ def test_what_is_not_known_is_missing_with_its_reason() -> None:
     reasons = {kind: fact.why for kind, fact in facts.items() if isinstance(fact, Missing)}
     assert reasons[Egress] == "no --egress"
     assert reasons[Offers] == "no next hop"
-    assert reasons[SenderDomain] == facts_of(letter, ["192.0.2.1"])[Egress].why == "DNS not asked"
+    assert reasons[SenderDomain] == facts_of(letter, [IPv4Address("192.0.2.1")])[Egress].why == "DNS not asked"
     assert isinstance(facts[Message], Message)
 
 
@@ -325,7 +329,7 @@ def invoke(*arguments: str) -> Result:
     app = typer.Typer()
     app.add_typer(presend.app)
     app.command("other")(lambda: None)  # one command alone would have no name
-    return CliRunner().invoke(app, ["lint", *arguments])
+    return CliRunner().invoke(app, ["lint", "--offline", *arguments])
 
 
 def test_the_command(file: Path) -> None:
@@ -353,3 +357,30 @@ def test_no_configuration_is_read(file: Path, monkeypatch: pytest.MonkeyPatch) -
     Path("smtpguard.toml").write_text("nonsense")
     monkeypatch.setitem(os.environ, "SMTPGUARD_CONFIG", "smtpguard.toml")
     assert invoke("a.eml").exit_code == 0
+
+
+# --- with the DNS ----------------------------------------------------------------------------------------------------
+
+
+async def test_what_the_dns_says_is_told_too(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    zone = load("good")
+    zone.put("shop.example", {"MX": [10, "mx1.good.test."]}, {"TXT": "v=spf1 -all"})
+    async with serving(zone) as server:
+
+        def linted() -> tuple[int, set[str]]:
+            file.write_text(PLAIN)
+            config = Path("smtpguard.toml")
+            config.write_text(
+                f'[lint.dns]\nresolvers = ["{server.address}"]\n[lint.blocklists]\nip = []\ndomain = []\n'
+                "[next_hop.default]\nhost = 'a.example'\negress_ips = ['192.0.2.25']\n"
+            )
+            code = run(str(file), sender=None, to=(), egress=(), as_json=True, color=False, loud=0, config=config)
+            return code, {each["rule"] for each in json.loads(capsys.readouterr().out)["findings"]}
+
+        code, found = await asyncio.to_thread(linted)
+        assert code == 1
+        assert {"SPF003", "RCP002"} <= found
+        server.fault = "SERVFAIL"
+        code, found = await asyncio.to_thread(linted)
+        assert code == 75
+        assert "DNS001" in found

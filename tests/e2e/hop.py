@@ -10,7 +10,7 @@ import threading
 from collections import Counter
 from typing import Any
 
-from smtpguard.sandbox import Message, Sandbox
+from smtpguard.sandbox import Message, Sandbox, Script
 
 
 class Hop:
@@ -39,6 +39,24 @@ class Hop:
         self._options |= options
         self._sandbox = Sandbox(**self._options)
         self.port = self._run(self._sandbox.start("127.0.0.1", self.port))
+
+    def play(self, script: Script | None) -> None:
+        """Other manners from here on; connections stay, and the script counts anew."""
+        self._options["script"] = script
+
+        async def change() -> None:
+            if self._sandbox is not None:
+                self._sandbox.script = script
+
+        self._run(change())
+
+    def heard(self, verb: bytes) -> list[bytes]:
+        """The command lines of this verb since the last `start`, in order."""
+
+        async def commands() -> list[bytes]:
+            return self._sandbox.commands if self._sandbox is not None else []
+
+        return [line for line in self._run(commands()) if line.upper().startswith(verb)]
 
     def stop(self) -> None:
         """Close the port and all connections at once."""

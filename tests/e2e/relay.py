@@ -1,7 +1,8 @@
 """The real program, `python -m smtpguard serve`, as a process of the test's own.
 
-`Relay` writes its configuration, reads its JSON log line by line as it comes, asks its metrics over HTTP, and ends it
-gently (SIGTERM) or not (SIGKILL). After `kill`, `start` brings it back on the same ports, as a supervisor would.
+`Relay` writes its configuration, reads its JSON log line by line as it comes, asks its metrics over HTTP, runs the
+command line beside it, and ends it gently (SIGTERM) or not (SIGKILL). After `kill`, `start` brings it back on the same
+ports, as a supervisor would.
 """
 
 from __future__ import annotations
@@ -41,34 +42,60 @@ port = {next_hop_port}
 addresses = "full"
 
 [lint]
-mode = "off"
+{lint}
 [store]
-url = ""
+url = "{store}"
 [http]
 listen = "127.0.0.1:{http}"
+{more}
 """
 
 
 class Relay:
-    """One smtpguard process in front of `next_hop_port`; `next_hop` holds further lines of `[next_hop.default]`."""
+    """One smtpguard process in front of `next_hop_port`; several may share a `directory` under a `name` each.
 
-    def __init__(self, directory: Path, *, next_hop_port: int, next_hop: str = 'tls = "none"') -> None:
+    `next_hop` holds further lines of `[next_hop.default]`, `lint` those of `[lint]`, `store` is `store.url`, and `more`
+    is further sections.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        next_hop_port: int,
+        next_hop: str = 'tls = "none"',
+        lint: str = 'mode = "off"',
+        store: str = "",
+        more: str = "",
+        name: str = "smtpguard",
+    ) -> None:
         self.ports = {"lmtp": 0, "smtp": 0, "http": 0}
+        self.config = directory / f"{name}.toml"
         self._directory = directory
-        self._next_hop_port = next_hop_port
-        self._next_hop = next_hop
+        self._settings = {
+            "next_hop_port": next_hop_port,
+            "next_hop": next_hop,
+            "lint": lint,
+            "store": store,
+            "more": more,
+        }
         self._process: subprocess.Popen[str] | None = None
         self._events: list[Event] = []
-        self._stderr = directory / "smtpguard.stderr"
+        self._stderr = directory / f"{name}.stderr"
+
+    @property
+    def pid(self) -> int:
+        """Of the process that runs."""
+        assert self._process is not None
+        return self._process.pid
 
     def start(self) -> None:
         """Start, wait until it says what it listens on. The first start takes free ports, later ones the same."""
-        config = self._directory / "smtpguard.toml"
-        config.write_text(_CONFIG.format(next_hop_port=self._next_hop_port, next_hop=self._next_hop, **self.ports))
+        self.config.write_text(_CONFIG.format(**self._settings, **self.ports))
         known = len(self._events)
         with self._stderr.open("a") as stderr:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "smtpguard", "serve", "--config", str(config)],
+                [sys.executable, "-m", "smtpguard", "serve", "--config", str(self.config)],
                 cwd=self._directory,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
@@ -95,6 +122,19 @@ class Relay:
     def kill(self) -> None:
         """SIGKILL: it can say nothing more."""
         self._end(signal.SIGKILL)
+
+    def run(self, *words: str) -> str:
+        """What `smtpguard WORDS` prints, given the same configuration; it must end well."""
+        done = subprocess.run(
+            [sys.executable, "-m", "smtpguard", *words, "--config", str(self.config)],
+            cwd=self._directory,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
+        return done.stdout
 
     def events(self, action: str, **fields: object) -> list[Event]:
         """Log lines so far with this `event.action` and these fields; `_` in a name stands for a dot."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import hmac
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -16,6 +18,7 @@ from aiohttp import web
 from smtpguard.edge.alerts import BACKOFF_S, MAX_WAITING, REPEAT_S, Alerts, Unreachable, Webhook
 from smtpguard.mail.reply import FailureKind, HopFailure, Verb
 from smtpguard.record import Masker, Record, Refusal
+from tests.certs import self_signed, server_context
 from tests.records import UNKNOWN, record, refusal
 
 SECRET = b"s3cret"
@@ -33,12 +36,14 @@ class Desk:
         self.logged: list[str] = []
         self.dropped = 0
         self.seconds = 100.0
+        self.came = asyncio.Event()
         self.gate = asyncio.Event()
         self.gate.set()
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
         await self.gate.wait()
         self.told.append((url, body, headers))
+        self.came.set()
         status = self.statuses.pop(0) if self.statuses else 204
         if isinstance(status, Exception):
             raise status
@@ -219,6 +224,17 @@ async def test_so_many_wait_and_the_rest_is_dropped_also_at_the_end() -> None:
     assert desk.told == []
 
 
+async def test_one_after_the_other_as_they_come() -> None:
+    desk = Desk()
+    async with alerting(desk) as alerts:
+        for number in range(3):
+            desk.came.clear()
+            alerts.listed("list", f"subject {number}", "")
+            async with asyncio.timeout(20):
+                await desk.came.wait()
+    assert [each["subject"] for each in desk.bodies] == ["subject 0", "subject 1", "subject 2"]
+
+
 async def test_new_settings_count_at_once() -> None:
     desk = Desk()
     async with alerting(desk) as alerts:
@@ -240,22 +256,27 @@ async def test_close_before_start() -> None:
 
 
 @asynccontextmanager
-async def receiver(status: int = 200, **headers: str) -> AsyncIterator[tuple[str, list[tuple[str, bytes, str]]]]:
-    """A webhook on loopback: its address, and what was posted (path, body, signature)."""
+async def receiver(
+    status: int = 200, *, context: ssl.SSLContext | None = None, gate: asyncio.Event | None = None, **headers: str
+) -> AsyncIterator[tuple[str, list[tuple[str, bytes, str]]]]:
+    """A webhook on loopback: its address, and what was posted (path, body, signature). It answers past the `gate`."""
     got: list[tuple[str, bytes, str]] = []
 
     async def take(request: web.Request) -> web.Response:
         got.append((request.path, await request.read(), request.headers.get("X-Smtpguard-Signature", "")))
+        if gate is not None:
+            await gate.wait()
         return web.Response(status=status, headers=headers)
 
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", take)
     runner = web.AppRunner(app)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
     await site.start()
     try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}/hook", got
+        scheme = "http" if context is None else "https"
+        yield f"{scheme}://127.0.0.1:{runner.addresses[0][1]}/hook", got
     finally:
         await runner.cleanup()
 
@@ -288,3 +309,24 @@ async def test_why_it_cannot_be_reached_does_not_tell_the_address(url: str) -> N
     assert "secret" not in str(found.value)
     assert str(found.value)
     await webhook.close()
+
+
+async def test_a_certificate_that_nobody_signed_is_not_trusted(tmp_path: Path) -> None:
+    context = server_context(*self_signed(["127.0.0.1"], directory=tmp_path))
+    webhook = Webhook()
+    async with receiver(context=context) as (url, got):
+        with pytest.raises(Unreachable, match="certificate is not trusted"):
+            await webhook(url, b"{}", {})
+    await webhook.close()
+    assert got == []
+
+
+async def test_who_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("smtpguard.edge.alerts.POST_S", 0.05)
+    gate = asyncio.Event()
+    webhook = Webhook()
+    async with receiver(gate=gate) as (url, _):
+        with pytest.raises(Unreachable, match="no answer within"):
+            await webhook(url, b"{}", {})
+        gate.set()
+        await webhook.close()

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from smtpguard.edge import dane
 from smtpguard.edge.destination import MailHost
-from smtpguard.mailauth.dns import Answer, Status, Tlsa
+from smtpguard.mailauth.dns import Answer, Mx, Status, Tlsa
 from tests.certs import CaAndServer, ca_and_server, self_signed, server_context
 from tests.mailauth.zone import Entries, Zone
 
@@ -29,6 +29,9 @@ class Signed(Zone):
     def __init__(self, data: Mapping[str, Entries], *unsigned: str) -> None:
         super().__init__(data)
         self.unsigned = unsigned
+
+    async def mx(self, name: str) -> Answer[Mx]:
+        return replace(await super().mx(name), is_secure=name not in self.unsigned)
 
     def _answer(self, kind: str, name: str, read: Any) -> Answer[Any]:
         return replace(super()._answer(kind, name, read), is_secure=name not in self.unsigned)

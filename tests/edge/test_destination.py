@@ -42,9 +42,9 @@ def names(found: Destination | NoWay) -> list[set[str]]:
     return [{host.name for host in rank} for rank in found.ranks]
 
 
-def why(found: Destination | NoWay) -> tuple[str, bool]:
+def why(found: Destination | NoWay) -> str:
     assert isinstance(found, NoWay), found
-    return found.failure.keyword, found.is_certain
+    return found.failure.keyword
 
 
 def at(*hosts: str, address: str = PUBLIC) -> dict[str, Entries]:
@@ -90,8 +90,8 @@ async def test_without_mx_the_domain_is_its_own_host() -> None:
 async def test_a_literal_is_its_own_host() -> None:
     assert names(await found_in({}, f"[{PUBLIC}]")) == [{PUBLIC}]
     assert names(await found_in({}, f"[ipv6:{PUBLIC_6}]")) == [{PUBLIC_6}]
-    assert why(await found_in({}, "[192.0.2]")) == (Own.NO_DOMAIN, True)
-    assert why(await found_in({}, "[10.0.0.1]")) == (Own.INWARD, False)
+    assert why(await found_in({}, "[192.0.2]")) == Own.NO_DOMAIN
+    assert why(await found_in({}, "[10.0.0.1]")) == Own.INWARD
 
 
 @given(st.text(max_size=40))
@@ -112,7 +112,7 @@ CERTAIN: list[tuple[Mapping[str, Entries], Own]] = [
 
 @pytest.mark.parametrize(("zone", "reason"), CERTAIN, ids=str)
 async def test_what_the_dns_says_is_certain(zone: Mapping[str, Entries], reason: Own) -> None:
-    assert why(await found_in(zone)) == (reason, True)
+    assert why(await found_in(zone)) == reason
 
 
 UNCERTAIN: list[Mapping[str, Entries]] = [
@@ -128,7 +128,7 @@ UNCERTAIN: list[Mapping[str, Entries]] = [
 
 @pytest.mark.parametrize("zone", UNCERTAIN, ids=str)
 async def test_what_the_dns_does_not_say_now_is_no_refusal(zone: Mapping[str, Entries]) -> None:
-    assert why(await found_in(zone)) == (Own.DNS, False)
+    assert why(await found_in(zone)) == Own.DNS
 
 
 async def test_old_hosts_are_better_than_none() -> None:
@@ -165,7 +165,7 @@ async def test_a_host_that_lies_inside_is_left_out(address: str) -> None:
     zone = {"d.test": [{"MX": [10, "in.test"]}, {"MX": [20, "mx.test"]}], "in.test": [{"A": address}], **at("mx.test")}
     assert names(await found_in(zone)) == [{"mx.test"}]
     assert names(await found_in(zone, private=True)) == [{"in.test"}, {"mx.test"}]
-    assert why(await found_in(at("d.test", address=address))) == (Own.INWARD, False)
+    assert why(await found_in(at("d.test", address=address))) == Own.INWARD
 
 
 async def test_addresses_are_judged_when_they_are_dialled() -> None:
@@ -212,8 +212,8 @@ async def test_a_host_that_is_ourselves_ends_the_list() -> None:
 
 async def test_a_domain_whose_best_host_we_are_has_no_way() -> None:
     zone = {"d.test": [{"MX": [10, "us.test"]}, {"MX": [20, "z.test"]}], "us.test": [{"A": PUBLIC}], **at("z.test")}
-    assert why(await found_in(zone, own=(PUBLIC,))) == (Own.OURSELVES, False)
-    assert why(await found_in(zone, bind=PUBLIC)) == (Own.OURSELVES, False)
+    assert why(await found_in(zone, own=(PUBLIC,))) == Own.OURSELVES
+    assert why(await found_in(zone, bind=PUBLIC)) == Own.OURSELVES
 
 
 async def test_an_address_of_this_machine_is_found_out() -> None:

@@ -15,6 +15,7 @@ from aiohttp import web
 
 from smtpguard.edge.connect import Address
 from smtpguard.edge.mtasts import RENEW_S, RETRY_S, Policies
+from smtpguard.mailauth.dns import Answer
 from smtpguard.mailauth.mtasts import MAX_POLICY, PATH
 from tests.certs import ca_and_server, client_context, self_signed, server_context
 from tests.edge.hopping import until
@@ -73,7 +74,7 @@ async def site(
             return [(socket.AF_INET, ("127.0.0.1", port))]
 
     class Current(Zone):
-        async def txt(self, name: str):  # type: ignore[no-untyped-def]  # noqa: ANN202
+        async def txt(self, name: str) -> Answer[bytes]:
             return await here.zone.txt(name)
 
     failures: list[str] = []

@@ -1,0 +1,178 @@
+"""What the lint costs by family of rules: microseconds a message, for each of `letters.LETTERS`.
+
+    python -m tests.bench.lintcost [--json FILE]
+
+No load, no relay: transactions are inspected one after another as the relay does it, with the DNS known already. The
+rows: `parse` reads the header section, `facts` is all before a rule is asked (parsing, signatures and what DNS says of
+it), each family is what its rules add to that when they alone are on, `all` is everything at once. Parts of a message
+are read when first asked for, and are charged to each family that asks: the families add up to more than `all`. The
+figures are those of the quickest of several rounds, because what disturbs only adds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from smtpguard.config import LintSettings
+from smtpguard.edge.blocklist import Blocklists
+from smtpguard.edge.gather import Gather
+from smtpguard.edge.inspection import Inspections
+from smtpguard.edge.resolver import Resolver
+from smtpguard.edge.spool import Memory, SpooledBody
+from smtpguard.edge.volume import Volume
+from smtpguard.flow import Body
+from smtpguard.lint import RULES, Action, Report, Ruleset
+from smtpguard.lint.facts import Signing
+from smtpguard.mail.message import Message
+from smtpguard.mail.session import Envelope, Recipient
+from tests.bench import letters
+from tests.bench.names import EGRESS, HOST, Names
+from tests.bench.report import table
+
+ROUND_S: Final = 0.08
+ROUNDS: Final = 5
+_PATIENCE_S: Final = 30.0
+
+
+def chosen(family: str) -> Mapping[str, Action]:
+    """`[lint.rules]` where the rules of one family are on, as by default; "" is none, `all` is all of them."""
+    codes = (rule.code for rule in RULES.values() if rule.by_default and family in (rule.family, "all"))
+    return {"ALL": Action.OFF, **dict.fromkeys(codes, Action.OBSERVE)}
+
+
+class Here(Inspections):
+    """Large messages are read here too: a thread's hand-over is not the lint's cost."""
+
+    def reads_here(self, body: Body) -> bool:
+        """Always."""
+        return True
+
+
+class Cost:
+    """Inspections over a warm DNS. `gather` asks the name server of the load."""
+
+    def __init__(self, gather: Gather) -> None:
+        self._gather = gather
+
+    def inspections(self, family: str) -> Inspections:
+        """With the rules of one family."""
+        return Here(
+            Ruleset(chosen=chosen(family)),
+            self._gather,
+            Volume(sys.maxsize, time.monotonic),
+            signing=Signing(),
+            budget_s=_PATIENCE_S,
+            now=time.time,
+            clock=time.monotonic,
+        )
+
+    async def warm(self, body: SpooledBody) -> Report:
+        """Ask for all that this message wants to know; what the rules say of it."""
+        inspections = self.inspections("all")
+        done = asyncio.get_running_loop().create_future()
+        _inspect(inspections, body, done.set_result)
+        report: Report = await done
+        inspections.close()
+        return report
+
+    def of(self, octets: bytes, body: SpooledBody) -> dict[str, float]:
+        """Microseconds by row."""
+        facts = self._inspected("", body)
+        rows = {"parse": _quickest(lambda: Message(octets)), "facts": facts}
+        for family in dict.fromkeys(rule.family for rule in RULES.values()):
+            rows[family] = max(0.0, self._inspected(family, body) - facts)
+        return {**rows, "all": self._inspected("all", body)}
+
+    def _inspected(self, family: str, body: SpooledBody) -> float:
+        inspections = self.inspections(family)
+        try:
+            return _quickest(lambda: _inspect(inspections, body, lambda _: None))
+        finally:
+            inspections.close()
+
+
+def _inspect(inspections: Inspections, body: SpooledBody, then: Callable[[Report], None]) -> None:
+    """One transaction, as `flow` has it inspected."""
+    rcpt = Recipient(letters.RCPT.encode())
+    envelope = Envelope(letters.SENDER.encode(), rcpts=[rcpt])
+    inspection = inspections.open(envelope, None, (EGRESS,))
+    inspection.at_mail(lambda _: None)
+    inspection.at_rcpts([rcpt], lambda _: None)
+
+    def judged(_: object) -> None:
+        inspection.finish()
+        then(inspection.report)
+
+    inspection.at_dot(body, judged)
+
+
+def _quickest(work: Callable[[], object]) -> float:
+    """Microseconds of one run, in the quickest of the rounds."""
+    begun = time.perf_counter()
+    work()
+    count = max(1, round(ROUND_S / max(1e-6, time.perf_counter() - begun)))
+    rounds = []
+    for _ in range(ROUNDS):
+        begun = time.perf_counter()
+        for _ in range(count):
+            work()
+        rounds.append((time.perf_counter() - begun) / count)
+    return 1e6 * min(rounds)
+
+
+async def measure(names: Names) -> dict[str, dict[str, float]]:
+    """Microseconds by letter and row; RuntimeError if the lint has something to say of a letter that is in order."""
+    settings = LintSettings().blocklists
+    resolver = Resolver([f"127.0.0.1:{names.port}"], clock=time.monotonic, count=lambda *_: None)
+    lists = Blocklists(
+        resolver.about("blocklist"), (*settings.ip, *settings.domain), clock=time.monotonic, on_change=lambda _: None
+    )
+    gather = Gather(resolver, lists, helo=HOST, clock=time.monotonic)
+    found: dict[str, dict[str, float]] = {}
+    try:
+        for name, write in letters.LETTERS.items():
+            octets = write()
+            body = SpooledBody(Memory(1 << 30), None)
+            body.write(octets)
+            body.complete(len(octets))
+            cost = Cost(gather)
+            said = await cost.warm(body)
+            if "plain" not in name and (said.findings or said.skipped):
+                raise RuntimeError(f"{name}: {[*said.findings, *said.skipped]}")
+            found[name] = cost.of(octets, body)
+            body.close()
+    finally:
+        await gather.close()
+        await lists.close()
+        await resolver.close()
+    return found
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measure and print; the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.lintcost", description="What the lint costs.")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there too")
+    asked = parser.parse_args(arguments)
+    names = Names()
+    names.start()
+    try:
+        found = asyncio.run(measure(names))
+    finally:
+        names.stop()
+    rows = list(next(iter(found.values())))
+    body = [[row, *(f"{found[letter][row]:,.0f}" for letter in found)] for row in rows]
+    sys.stdout.write(table(["us a message", *found], body))
+    if asked.json is not None:
+        asked.json.write_text(json.dumps(found, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

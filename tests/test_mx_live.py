@@ -1,0 +1,219 @@
+"""Straight to the receivers through the real doors: each recipient gets its own mail host's answer.
+
+The DNS is a server in this process, the mail hosts are sandboxes on 127.0.0.1, 127.0.0.2 and so on, all at one port.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from smtpguard.sandbox import Close, Hang, Sandbox, Say, Script
+from tests.dns.server import Server, serving
+from tests.dns.zones import Zone
+from tests.harness import MESSAGE, QUICK, Client, Guard, code, relay
+
+Entries = Sequence[str | Mapping[str, Any]]
+
+# Each domain's mail host, what its DNS says where that is not the usual, and what its recipients get
+HOSTS: Mapping[str, Script | None] = {
+    "takes.test": None,
+    "dead.test": Script({"CONNECT": Hang()}),
+    "shut.test": Script({"CONNECT": Close()}),
+    "grey.test": Script({"RCPT": Say("450 4.2.0 greylisted, come back")}),
+    "never.test": Script({"DOT": Say("550 5.7.1 we do not want it")}),
+    "picky.test": Script({"RCPT": [Say("250 2.1.5 fine"), Say("550 5.1.1 nobody of that name")]}, each_connection=True),
+}
+NAMES: Mapping[str, Entries] = {
+    "null.test": [{"MX": [0, "."]}],
+    "bare.test": [{"TXT": "no mail"}],
+    "lost.test": ["SERVFAIL"],
+    "lame.test": [{"MX": [10, "mx.lost.test"]}],
+    "mx.lost.test": ["SERVFAIL"],
+}
+EXPECTED = {
+    "takes.test": ["250 2.0.0", "250 2.0.0"],
+    "dead.test": ["451 4.4.1", "451 4.4.1"],
+    "shut.test": ["451 4.4.2", "451 4.4.2"],
+    "grey.test": ["450 4.2.0", "450 4.2.0"],
+    "never.test": ["550 5.7.1", "550 5.7.1"],
+    "picky.test": ["250 2.0.0", "550 5.1.1"],
+    "null.test": ["556 5.1.10", "556 5.1.10"],
+    "gone.test": ["550 5.1.2", "550 5.1.2"],
+    "bare.test": ["550 5.4.4", "550 5.4.4"],
+    "lost.test": ["451 4.4.3", "451 4.4.3"],
+    "lame.test": ["451 4.4.3", "451 4.4.3"],
+}
+
+
+class World:
+    """A relay to everywhere, the mail hosts of everywhere, and its DNS."""
+
+    def __init__(self, guard: Guard, dns: Server, hosts: Mapping[str, Sandbox]) -> None:
+        self.guard = guard
+        self.dns = dns
+        self.hosts = hosts
+
+    async def lmtp(self, rcpts: Sequence[str], message: bytes = MESSAGE) -> list[list[str]]:
+        """One message through the LMTP door; the replies after the dot."""
+        async with Client(self.guard.lmtp) as client:
+            await client.greet("LHLO client.example")
+            await client.say("MAIL FROM:<a@s.example>", *(f"RCPT TO:<{rcpt}>" for rcpt in rcpts), "DATA")
+            client.send(message + b".\r\n")
+            return await client.replies(len(rcpts))
+
+
+@asynccontextmanager
+async def world(
+    hosts: Mapping[str, Script | None] = HOSTS,
+    names: Mapping[str, Entries] = NAMES,
+    *,
+    settings: str = "",
+    more: str = "",
+) -> AsyncIterator[World]:
+    sandboxes = {domain: Sandbox(script=script) for domain, script in hosts.items()}
+    first, *others = sandboxes.values()
+    zone: dict[str, Entries] = {domain: [{"MX": [10, f"mx.{domain}"]}] for domain in hosts}
+    zone |= {f"mx.{domain}": [{"A": f"127.0.0.{number}"}] for number, domain in enumerate(hosts, start=1)}
+    next_hop = f'host = "mx"\nport = {{port}}\nallow_private = true\ntls = "opportunistic"\n{QUICK}\n{settings}\n'
+    async with AsyncExitStack() as stack:
+        dns = await stack.enter_async_context(serving(Zone(zone | dict(names))))
+        lint = f'[lint]\nmode = "off"\n[lint.dns]\nresolvers = ["{dns.address}"]\n'
+        guard = await stack.enter_async_context(relay(hop=first, next_hop=next_hop, more=lint + more))
+        for number, sandbox in enumerate(others, start=2):
+            await sandbox.start(f"127.0.0.{number}", first.port)
+            stack.push_async_callback(sandbox.stop)
+        yield World(guard, dns, sandboxes)
+
+
+async def test_each_recipient_gets_the_answer_of_its_own_mail_host() -> None:
+    async with world() as here:
+        rcpts = [f"{user}@{domain}" for user in ("one", "two") for domain in EXPECTED]
+        began = monotonic()
+        replies = await here.lmtp(rcpts)
+        assert monotonic() - began < 8  # DNS: 3 s; a dead host: 0.6 s
+        got: dict[str, list[str]] = {}
+        for rcpt, reply in zip(rcpts, replies, strict=True):
+            got.setdefault(rcpt.partition("@")[2], []).append(code(reply))
+        assert got == EXPECTED
+        assert [message.rcpts for message in here.hosts["takes.test"].messages] == [
+            [(b"one@takes.test", ()), (b"two@takes.test", ())]
+        ]
+        assert [message.rcpts for message in here.hosts["picky.test"].messages] == [[(b"one@picky.test", ())]]
+
+
+async def test_the_log_names_the_true_host() -> None:
+    async with world() as here:
+        await here.lmtp(["one@takes.test", "one@grey.test", "one@null.test"])
+        [accepted] = await here.guard.events("recipient-accepted")
+        assert (accepted["server.address"], accepted["smtpguard.next_hop"]) == ("mx.takes.test", "default")
+        grey, null = sorted(await here.guard.events("recipient-refused", 2), key=lambda event: event["server.address"])
+        assert (grey["server.address"], grey["smtp.reply.code"], grey["smtpguard.source"]) == (
+            "mx.grey.test",
+            450,
+            "next_hop",
+        )
+        assert (null["server.address"], null["smtpguard.source"]) == ("null.test", "internal")
+        assert null["smtpguard.category"] == "recipient.domain"
+
+
+async def test_what_a_dead_domain_costs_is_paid_once() -> None:
+    async with world() as here:
+        await here.lmtp(["one@dead.test"])
+        began = monotonic()
+        replies = await here.lmtp(["one@dead.test", "one@takes.test"])
+        assert [code(reply) for reply in replies] == ["451 4.4.1", "250 2.0.0"]
+        assert monotonic() - began < 0.5
+        assert here.hosts["dead.test"].connections == 1
+
+
+async def test_connections_are_used_again_from_message_to_message() -> None:
+    domains = {f"d{number}.test": None for number in range(1, 9)}
+    async with world(domains, {}) as here:
+        for _ in range(3):
+            replies = await here.lmtp([f"one@{domain}" for domain in domains])
+            assert {code(reply) for reply in replies} == {"250 2.0.0"}
+        assert [(hop.accepted, hop.connections) for hop in here.hosts.values()] == [(3, 1)] * len(domains)
+        assert here.guard.sample("next_hop_connections_total", next_hop="default", result="reused") == 16
+        assert sum(question.rdtype == "MX" for question in here.dns.questions) == len(domains)
+
+
+async def test_messages_side_by_side_are_each_delivered_once() -> None:
+    domains = {f"d{number}.test": None for number in range(1, 7)}
+    async with world(domains, {}, settings="connections = 12\nconnections_per_domain = 2") as here:
+        rcpts = [f"one@{domain}" for domain in domains]
+        results = await asyncio.gather(
+            *(here.lmtp(rcpts, MESSAGE.replace(b"<1@", b"<%d@" % number)) for number in range(10))
+        )
+        assert {code(reply) for replies in results for reply in replies} == {"250 2.0.0"}
+        for hop in here.hosts.values():
+            assert len({message.data for message in hop.messages}) == hop.accepted == 10
+            assert hop.connections <= 2
+
+
+async def test_on_the_smtp_door_the_first_domain_decides() -> None:
+    async with world() as here, Client(here.guard.smtp) as client:
+        await client.greet()
+        assert code(await client.say("MAIL FROM:<a@s.example>")) == "250 2.1.0"
+        said = [
+            code(await client.say(f"RCPT TO:<{rcpt}>"))
+            for rcpt in ("one@takes.test", "one@grey.test", "two@TAKES.test", "one@null.test")
+        ]
+        assert [reply.partition(" ")[0] for reply in said] == ["250", "452", "250", "452"]
+        assert said[1] == said[3] == "452 4.5.3"
+        await client.say("DATA")
+        assert code(await client.say(MESSAGE + b".")) == "250 2.0.0"
+        assert [len(message.rcpts) for message in here.hosts["takes.test"].messages] == [2]
+        assert here.hosts["grey.test"].connections == 0
+
+
+@pytest.mark.parametrize(
+    ("domain", "reply"), [("null.test", "556 5.1.10"), ("gone.test", "550 5.1.2"), ("dead.test", "451 4.4.1")]
+)
+async def test_what_is_said_of_one_domain_is_said_of_no_other(domain: str, reply: str) -> None:
+    async with world() as here, Client(here.guard.smtp) as client:
+        await client.greet()
+        await client.say("MAIL FROM:<a@s.example>")
+        said = [
+            code(await client.say(f"RCPT TO:<{rcpt}>")) for rcpt in (f"one@{domain}", "one@takes.test", f"two@{domain}")
+        ]
+        assert said == [reply, "452 4.5.3", reply]
+        assert code(await client.say("RSET")) == "250 2.0.0"
+        await client.say("MAIL FROM:<a@s.example>")
+        assert code(await client.say("RCPT TO:<one@takes.test>"))[:3] == "250"
+
+
+async def test_a_route_takes_a_domain_out_of_it() -> None:
+    more = (
+        '[next_hop.inside]\nhost = "127.0.0.2"\nport = {port}\ntls = "none"\n'
+        '[[route]]\nrecipient_domain = "in.test"\nnext_hop = "inside"\n'
+    )
+    async with world({"takes.test": None, "other.test": None}, {}, more=more) as here:
+        replies = await here.lmtp(["one@takes.test", "one@in.test", "one@nowhere.test"])
+        assert [code(reply) for reply in replies] == ["250 2.0.0", "250 2.0.0", "550 5.1.2"]
+        assert (here.hosts["takes.test"].accepted, here.hosts["other.test"].accepted) == (1, 1)
+
+
+async def test_a_reroute_to_everywhere_goes_by_domain() -> None:
+    more = (
+        '[next_hop.inside]\nhost = "127.0.0.2"\nport = {port}\ntls = "none"\n'
+        '[[route]]\nsender_domain = "s.example"\nnext_hop = "inside"\n'
+        '[[policy]]\nclass = 5\nfrom_hop = "inside"\naction = "reroute"\nto = "default"\n'
+    )
+    hosts = {"takes.test": None, "refuses.test": Script({"RCPT": Say("550 5.7.1 not you")}), "also.test": None}
+    async with world(hosts, {}, more=more) as here:
+        replies = await here.lmtp(["one@takes.test", "one@also.test", "one@gone.test"])
+        assert [code(reply) for reply in replies] == ["250 2.0.0", "250 2.0.0", "550 5.1.2"]
+        assert (here.hosts["takes.test"].accepted, here.hosts["also.test"].accepted) == (1, 1)
+
+
+async def test_dsn_is_not_offered_as_receivers_differ() -> None:
+    async with world({"takes.test": None}, {}) as here, Client(here.guard.lmtp) as client:
+        offered = await client.greet("LHLO client.example")
+        assert "DSN" not in offered
+        assert "8BITMIME" in offered
