@@ -145,7 +145,7 @@ async def test_connections_are_used_again_from_message_to_message() -> None:
 
 async def test_messages_side_by_side_are_each_delivered_once() -> None:
     domains = {f"d{number}.test": None for number in range(1, 7)}
-    async with world(domains, {}, settings="connections = 12\nconnections_per_domain = 2") as here:
+    async with world(domains, {}, settings="connections_per_domain = 2") as here:
         rcpts = [f"one@{domain}" for domain in domains]
         results = await asyncio.gather(
             *(here.lmtp(rcpts, MESSAGE.replace(b"<1@", b"<%d@" % number)) for number in range(10))

@@ -21,7 +21,7 @@ from typing import Final
 from smtpguard.classify import rules_of
 from smtpguard.classify.categories import CATEGORIES
 from smtpguard.classify.classifier import enhanced_of, fold, octets
-from smtpguard.classify.likely import UNIT, coded, dumped, worded
+from smtpguard.classify.likely import MAX_WEIGHT, UNIT, coded, dumped, worded
 from smtpguard.classify.notice import said, verb_of
 from smtpguard.classify.regex import plain
 from smtpguard.mail.reply import Reply, Verb
@@ -77,7 +77,7 @@ def learned(known: Sequence[Sample], rounds: int = _ROUNDS) -> dict[str, dict[st
         feature: {
             category: weight
             for category, exact in zip(CATEGORIES, row, strict=True)
-            if abs(weight := round(exact * UNIT)) >= _LEAST
+            if abs(weight := max(-MAX_WEIGHT, min(MAX_WEIGHT, round(exact * UNIT)))) >= _LEAST
         }
         for feature, row in weights.items()
     }

@@ -21,8 +21,11 @@ from typing import Final
 from smtpguard.classify.categories import CATEGORIES
 from smtpguard.mail.reply import EnhancedCode, Verb
 
-MAX_TOKENS: Final = 80
-"""Written words of a text that are looked at."""
+MAX_STEMS: Final = 80
+"""Words of a text that are looked at."""
+
+MAX_WEIGHT: Final = 100
+"""The largest weight: sums of so many words and pairs stay within 16 bits."""
 
 UNIT: Final = 20
 """A weight of 1, a factor of e in the odds, in the units of the table."""
@@ -30,9 +33,9 @@ UNIT: Final = 20
 _KNOWN: Final = 2  # features of the words that the table must have
 _NOTHING: Final = 10 * UNIT  # so much less is as good as impossible
 _STEM: Final = 5  # characters of a word that count: tells "reject" from "reverse", and not "rejected" from "rejection"
-_BITS: Final = 32
+_BITS: Final = 16
 _ZERO: Final = sum(1 << _BITS - 1 + _BITS * place for place in range(len(CATEGORIES)))  # a sum of 0 for each category
-_SUMS: Final = struct.Struct(f"<{len(CATEGORIES)}I")
+_SUMS: Final = struct.Struct(f"<{len(CATEGORIES)}H")
 _LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"[: len(CATEGORIES)]
 _WEIGHT: Final = re.compile(r"([A-Za-z])(-?\d+)")
 
@@ -106,11 +109,13 @@ def worded(written: Sequence[str]) -> set[str]:
     """The features that are words, alone and with the one before, of a text in plain form; once each."""
     found: set[str] = set()
     before = "^"
-    for token in written[:MAX_TOKENS]:
+    for token in written:
         for stem in stems(token):
             found.add(stem)
             found.add(f"{before} {stem}")
             before = stem
+            if len(found) > 2 * MAX_STEMS:
+                return found
     return found
 
 

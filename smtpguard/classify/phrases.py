@@ -155,7 +155,7 @@ class Phrasebook:
         read_token = self._token
         active: list[tuple[_Node, int]] = []
         seen: list[tuple[int, int, _Node]] = []
-        present = self._free
+        present = 0
         at = 0
         written = plain.split()
         for place, token in enumerate(written):
@@ -181,7 +181,7 @@ class Phrasebook:
                 if seen:
                     sentences.append(_Sentence(self._whole(present), seen))
                     seen = []
-                    present = self._free
+                    present = 0
                 active = []
                 if at >= MAX_WORDS:
                     break
@@ -194,6 +194,7 @@ class Phrasebook:
 
     def _whole(self, present: int) -> int:
         """The phrases that have all their parts among those `present`, as bits."""
+        present |= self._free
         both = present & (present >> 2 * self._width)
         return both & (both >> self._width) & self.all
 

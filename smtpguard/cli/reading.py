@@ -197,16 +197,18 @@ def rules_test(
 @rules_app.command("unmatched")
 def rules_unmatched(
     context: typer.Context,
-    names: Annotated[list[str], typer.Argument(metavar="FILE...|-", show_default=False)],
+    names: Annotated[list[str] | None, typer.Argument(metavar="FILE...|-", show_default=False)] = None,
     config: Config = None,
     as_json: Json = False,
 ) -> None:
     """List the replies that no rule explains, most frequent first.
 
-    FILE is what `explain` takes, or a list of replies, one a line.
+    FILE is what `explain` takes, or a list of replies, one a line; without one, the history is looked at.
     """
     common = common_options(context, config, as_json, False, 0, 0)
-    own = _own_rules(common)
-    from smtpguard.cli.rules import unmatched
+    settings = _settings(common, "classify", "store")
+    from smtpguard.cli.unmatched import unmatched
+    from smtpguard.config import rule_files
 
-    raise typer.Exit(unmatched(own, names, as_json=common.as_json))
+    own = rule_files(settings.classify.rules)
+    raise typer.Exit(unmatched(own, names or (), as_json=common.as_json, store_url=settings.store.url))

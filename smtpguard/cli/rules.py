@@ -1,7 +1,7 @@
 """`smtpguard rules ...`: the rules that classify refusals, an operator's own among them, and those of the lint.
 
-list   one a line                      show       one with all its knowledge
-test   rule files before they are used  unmatched  what no rule explains
+list  one a line    show  one with all its knowledge    test  rule files before they are used
+What no rule explains: unmatched.py.
 Exit codes: 0; 1 for a fault in a rule file; 2 for what is not there.
 """
 
@@ -11,17 +11,14 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from smtpguard.classify import GROUPS, PROVIDERS, Classifier, Rule, RuleError, load, rules_of
+from smtpguard.classify import GROUPS, PROVIDERS, Classifier, Rule, RuleError, rules_of
 from smtpguard.classify.categories import BY_NAME, group_of, guide
-from smtpguard.classify.notice import REFUSED
 from smtpguard.cli import lint_rules
 from smtpguard.cli.options import EXIT_FINE, EXIT_FOUND, EXIT_USAGE
-from smtpguard.cli.source import Source, Unreadable
-from smtpguard.cli.tally import Tally, many, shape
+from smtpguard.cli.tally import many
 from smtpguard.config import rule_files
 from smtpguard.lint.reference import FAMILIES
 from smtpguard.mail.reply import Reply, Verb, clean
@@ -255,60 +252,6 @@ def _taken(classifier: Classifier) -> list[tuple[Rule, Rule, Reply]]:
             if hits and hits[0].rule.is_own and hits[0].rule.category != rule.category:
                 found.append((hits[0].rule, rule, example.reply))
     return found
-
-
-# --- unmatched ---------------------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class _Group:
-    """Replies of one shape."""
-
-    reply: str
-    host: str
-    count: int = 0
-
-
-def unmatched(own: Sequence[Path], names: Sequence[str], *, as_json: bool) -> int:
-    """The replies in files (or in "-") that no rule explains: grouped, counted, the most frequent first."""
-    try:
-        tally = Tally(load(own))
-        groups, refused = _unexplained(tally, names)
-    except (RuleError, Unreadable) as error:
-        return _unusable(str(error))
-    found = sorted(groups, key=lambda group: (-group.count, group.reply))
-    count = sum(group.count for group in found)
-    if as_json:
-        listed = [{"count": group.count, "reply": group.reply, "host": group.host} for group in found]
-        print(json.dumps({"refused": refused, "unmatched": count, "replies": listed}, ensure_ascii=False))
-        return EXIT_FINE
-    for group in found:
-        text = clean(" ".join(group.reply.split()), utf8=True)
-        where = f"  [{clean(group.host)}]" if group.host else ""
-        print(f"{group.count:>7,}  {text[:MAX_SHOWN]}{' ...' if len(text) > MAX_SHOWN else ''}{where}")
-    print(f"{count:,} of {refused:,} refusals are explained by no rule", file=sys.stderr)
-    return EXIT_FINE
-
-
-def _unexplained(tally: Tally, names: Sequence[str]) -> tuple[list[_Group], int]:
-    groups: dict[tuple[int, str], _Group] = {}
-    refused = 0
-    today = datetime.now().astimezone()
-    for name in names:
-        with Source(name, sys.stdin.buffer if name == "-" else None) as source:
-            for notice in source.notices(today):
-                reply = notice.reply
-                if reply is None or notice.action not in REFUSED:
-                    continue
-                refused += 1
-                if tally.meaning(notice, reply).category != "unknown":
-                    continue
-                key = (reply.code, shape(reply.text))
-                if key not in groups and len(groups) < MAX_SHAPES:
-                    groups[key] = _Group(str(reply) if notice.has_code else reply.text, notice.host)
-                if key in groups:
-                    groups[key].count += 1
-    return list(groups.values()), refused
 
 
 def _bold(text: str) -> str:

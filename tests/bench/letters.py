@@ -31,7 +31,7 @@ _OF_LISTS: Final = (b"list-unsubscribe", b"list-unsubscribe-post")
 _LINE: Final = b"The quick brown fox jumps over the lazy dog, and then it does so again and again.\r\n"
 _ITEM: Final = (
     b'<tr><td style="padding:8px;font-family:Arial,sans-serif;color:#333333">\r\n'
-    b'<a href="https://www.load.test/offer/%d?from=letter"><img src="https://img.load.test/%d.png" alt="Offer %d"'
+    b'<a href="https://www.example.org/offer/%d?from=letter"><img src="https://img.example.org/%d.png" alt="Offer %d"'
     b' width="120" height="80"></a>\r\n'
     b"<p>The quick brown fox jumps over the lazy dog, and then it does so again &amp; again.</p></td></tr>\r\n"
 )
@@ -99,12 +99,12 @@ def newsletter(size: int) -> bytes:
     count = max(1, (size - 2000) * 4 // 5 // len(_ITEM))
     page = b'<!DOCTYPE html>\r\n<html lang="en"><head><title>News</title></head><body><table>\r\n'
     page += b"".join(_ITEM % (number, number, number) for number in range(count)) + b"</table>\r\n"
-    page += b'<p><a href="https://www.load.test/leave">Unsubscribe</a></p></body></html>\r\n'
+    page += b'<p><a href="https://www.example.org/leave">Unsubscribe</a></p></body></html>\r\n'
     kind = b'--b\r\nContent-Type: text/%s; charset="utf-8"\r\nContent-Transfer-Encoding: 7bit\r\n\r\n%b\r\n'
     body = kind % (b"plain", _lines(size // 5)) + kind % (b"html", page) + b"--b--\r\n"
     head = _head(
         Content_Type='multipart/alternative; boundary="b"',
-        List_Unsubscribe="<https://www.load.test/leave/1>",
+        List_Unsubscribe="<https://www.example.org/leave/1>",
         List_Unsubscribe_Post="List-Unsubscribe=One-Click",
     )
     return KEY.sign(head + body)

@@ -11,8 +11,12 @@ import pytest
 
 from smtpguard.classify import load
 from smtpguard.cli import rules
-from smtpguard.cli.rules import show_list, show_rule, unmatched
+from smtpguard.cli.rules import show_list, show_rule
+from smtpguard.cli.unmatched import unmatched
+from smtpguard.history import Store, engine_of
 from smtpguard.lint import RULES as LINT_RULES
+from smtpguard.mail.reply import Reply, Verb
+from tests.records import record, refusal
 
 OWN = """
 [[rule]]
@@ -215,3 +219,20 @@ def test_an_own_rule_explains_the_unmatched(
 def test_unmatched_of_nothing_is_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert unmatched([], [str(tmp_path / "absent")], as_json=False) == 2
     assert "absent: No such file" in capsys.readouterr().err
+
+
+def test_without_a_file_the_history_is_looked_at(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    url = f"sqlite:///{tmp_path}/history.db"
+    store = Store(engine_of(url), seed=b"seed", mode="mask", retention_s=1e9)
+    assert store.start(20)
+    for number, text in enumerate(("550 blorp 17 gizmo", "550 blorp 18 gizmo", "550 5.1.1 no such user")):
+        reply = Reply.of(text, Verb.RCPT)
+        written = record(refusal(text, meaning=load().match(reply, "mx.example.net")))
+        written.id = f"01JD5Z8Q7KX{number}"
+        store.write(written)
+    store.close()
+    assert unmatched([], [], as_json=True, store_url=url) == 0
+    found = json.loads(said(capsys))
+    assert (found["refused"], found["unmatched"]) == (2, 2)
+    assert [group["count"] for group in found["replies"]] == [2]
+    assert unmatched([], [], as_json=True, store_url=f"sqlite:///{tmp_path}/none.db") == 2
