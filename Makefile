@@ -13,10 +13,10 @@ PYTEST ?=
 WORKERS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help run test smoke cover bench check format mtas clean
+.PHONY: help run test smoke cover bench bench-lint chaos fuzz soak audit check format mtas clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 run: $(VENV)/installed ## listen on 127.0.0.1 in front of the embedded next hop
 	@exec $(BIN)/smtpguard serve --sandbox
@@ -32,6 +32,23 @@ cover: $(VENV)/installed-dev mtas ## make test, with branch coverage
 
 bench: $(VENV)/installed-dev mtas ## what a message costs, beside Postfix and others; shorter: make bench BENCH=--quick
 	$(BIN)/python -m tests.bench $(BENCH)
+
+bench-lint: $(VENV)/installed-dev ## what the lint costs by family of rules; also as JSON: make bench-lint BENCH="--json FILE"
+	$(BIN)/python -m tests.bench.lintcost $(BENCH)
+
+chaos: $(VENV)/installed-dev ## play faults against it; shorter: make chaos CHAOS=--quick, longer: CHAOS="--seconds 3600"
+	$(BIN)/python -m tests.chaos $(CHAOS)
+
+fuzz: $(VENV)/installed-dev ## hostile octets for every reader, ten minutes; longer: make fuzz FUZZ="--seconds 3600"
+	@$(PIP) install atheris || echo 'fuzz: no atheris for this Python or platform: hypothesis does it'
+	$(BIN)/python -m tests.fuzz $(FUZZ)
+
+soak: $(VENV)/installed-dev ## an hour of mixed load, memory and descriptors watched; shorter: make soak SOAK="--minutes 10"
+	$(BIN)/python -m tests.soak $(SOAK)
+
+audit: $(VENV)/installed ## known holes in what is installed; needs the network
+	@$(PIP) install pip-audit
+	$(BIN)/python -m pip_audit --local --skip-editable
 
 check: $(VENV)/installed-dev ## format, lint, types, imports, generated files
 	$(BIN)/ruff format --check .

@@ -106,11 +106,12 @@ async def relay(
             port = "" if "port =" in next_hop else f"port = {sandbox.port}\n"
             lint = "" if "[lint]" in more else '[lint]\nmode = "off"\n'  # it would ask the network
             store = "" if "[store]" in more else '[store]\nurl = ""\n'
+            privacy = "" if "[privacy]" in more else '[privacy]\naddresses = "full"\n'
             relay_section = "" if "[relay]" in more else '[relay]\nhostname = "guard.test"\n'
             text = (
                 f"[listen]\n{doors}{listen}\n"
                 f"[next_hop.default]\n{host}{port}{tls}{next_hop}\n"
-                f'[http]\nlisten = "127.0.0.1:0"\n[privacy]\naddresses = "full"\n{relay_section}{lint}{store}{more}\n'
+                f'[http]\nlisten = "127.0.0.1:0"\n{privacy}{relay_section}{lint}{store}{more}\n'
             )
             config = directory / "smtpguard.toml"
             config.write_text(text.replace("{dir}", name).replace("{port}", str(sandbox.port)))

@@ -1,8 +1,8 @@
 """The README's first steps, as a newcomer takes them: `make run`, then the lines below it, then an end.
 
 Runs with the standard library alone. The lines are taken from README.md itself, so that it cannot grow wrong; only the
-ports are free ones, so that a running smtpguard is in nobody's way. Prints what it did; exit code 0 if the refusal
-came back explained and the program ended in order.
+ports are free ones and the history a passing file, so that a running smtpguard is in nobody's way. Prints what it did;
+exit code 0 if the refusal came back explained, the program ended in order, and the history knows the refusal by its id.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 from typing import Any, Final
@@ -23,7 +24,13 @@ _START_S: Final = 60  # "set up and listening on the sandbox within a minute"
 
 def main() -> int:
     """Exit code 0: all as README.md says; 1: what was not is on stderr."""
+    with tempfile.TemporaryDirectory() as folder:
+        return _walk(f"sqlite:///{folder}/history.db")
+
+
+def _walk(store_url: str) -> int:
     environment = {f"SMTPGUARD__LISTEN__{door}": "127.0.0.1:0" for door in ("SMTP", "LMTP")}
+    environment["SMTPGUARD__STORE__URL"] = store_url
     environment["SMTPGUARD__HTTP__LISTEN"] = "127.0.0.1:0"
     run = subprocess.Popen(
         ["make", "--no-print-directory", "run"],
@@ -44,7 +51,8 @@ def main() -> int:
         print(f"make run: listening on port {port}")
         refusal = _send(port)
         print(refusal, end="")
-        if not re.search(r"\[smtpguard\] Fix: .+\n.*\[smtpguard\] Cause: \S+ \(.+\) Id: \w+", refusal):
+        explained = re.search(r"\[smtpguard\] Fix: .+\n.*\[smtpguard\] Cause: (\S+) \(.+\) Id: (\w+)", refusal)
+        if explained is None:
             return _fail("the refusal came back without Fix, Cause and Id")
         # make ends with its program's exit code, unless the signal is its own
         os.kill(_child(run.pid), signal.SIGTERM)
@@ -52,6 +60,11 @@ def main() -> int:
         if code != 0 or "service-stopped" not in rest:
             return _fail(f"no orderly end: exit code {code}, {rest}")
         print("SIGTERM: exit code 0")
+        category, event_id = explained.groups()
+        told = _explain(event_id, store_url)
+        print(told, end="")
+        if category not in told:
+            return _fail(f"the history does not know {event_id}")
         return 0
     finally:
         late.cancel()
@@ -96,6 +109,19 @@ def _send(port: str) -> str:
         [sys.executable, "-"], input=program, capture_output=True, text=True, timeout=30, check=False
     )
     return sent.stdout + sent.stderr
+
+
+def _explain(event_id: str, store_url: str) -> str:
+    """What `smtpguard explain ID` prints."""
+    told: subprocess.CompletedProcess[str] = subprocess.run(
+        [str(ROOT / ".venv" / "bin" / "smtpguard"), "explain", event_id],
+        env=os.environ | {"SMTPGUARD__STORE__URL": store_url},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    return told.stdout + told.stderr
 
 
 def _port(bound: str | list[str]) -> str:

@@ -15,6 +15,8 @@ import pytest
 from smtpguard.sandbox import Say, Script
 from tests.dns.server import Server, serving
 from tests.dns.zones import Zone, load
+from tests.edge.test_doors import reset
+from tests.edge.waiting import until
 from tests.harness import PATIENCE_S, Client, Guard, code, relay
 
 EGRESS = 'egress_ips = ["192.0.2.25"]'
@@ -215,3 +217,69 @@ async def test_a_dns_that_is_late_is_not_waited_for_beyond_the_budget_and_is_kno
         async with asyncio.timeout(PATIENCE_S):
             while (await send(guard, message("ann@bad.test"), sender="ann@bad.test"))[0] != "550 5.7.23":
                 pass
+
+
+async def test_an_exception_for_some_recipients_holds_for_them_alone() -> None:
+    rules = '[lint.rules]\nSPF003 = "reject"\n[[lint.except]]\nrules = ["SPF"]\nrecipient_domain = ["good.test"]'
+    async with linted(rules) as (guard, _):
+        assert (await send(guard, message("ann@bad.test"), sender="ann@bad.test"))[-1].startswith("250")
+        assert (await send(guard, message("ann@bad.test"), "c@else.test", sender="ann@bad.test"))[-1] == "550 5.7.23"
+
+
+async def test_a_family_that_is_set_to_refuse_refuses_for_what_has_an_answer_alone() -> None:
+    octets = message().replace(b"Message-ID: <1@good.test>\r\n", b"Message-ID: not one\r\n")
+    async with linted('[lint.rules]\nBLK = "reject"\nALL = "reject"\nDKM = "observe"\nHDR = "observe"') as (guard, _):
+        assert (await send(guard, octets))[-1].startswith("250")
+
+
+# --- while the lint has the message ------------------------------------------------------------------------------
+
+LARGE = b"".join(b"line %06d\r\n" % number for number in range(30_000))
+
+
+async def sent_while_dns_is_silent(guard: Guard, server: Server, client: Client, octets: bytes) -> None:
+    """A message whose dot was seen, and whose answer waits for DNS."""
+    server.hold()
+    await client.greet()
+    await client.say("MAIL FROM:<ann@good.test>", f"RCPT TO:<{TO}>", "DATA")
+    client.send(octets + b".\r\n")
+    await until(lambda: server.asked("_dmarc.good.test", "TXT") > 0)
+
+
+@pytest.mark.parametrize("octets", [message(), message(body=LARGE)], ids=["small", "large"])
+async def test_a_client_that_goes_meanwhile_has_its_message_sent_once_by_its_retry(octets: bytes) -> None:
+    async with linted(budget="20s") as (guard, server):
+        async with Client(guard.smtp) as client:
+            await sent_while_dns_is_silent(guard, server, client, octets)
+            reset(client)
+        [event] = await guard.events("transaction")
+        assert event["message"].startswith("aborted")
+        assert "client gone" in event["message"]
+        server.release()
+        assert (await send(guard, octets))[-1].startswith("250")
+        assert len(guard.hop.messages) == 1
+
+
+@pytest.mark.parametrize("octets", [message(), message(body=LARGE)], ids=["small", "large"])
+async def test_a_reload_with_another_lint_leaves_the_message_its_answer(octets: bytes) -> None:
+    async with linted(budget="20s") as (guard, server), Client(guard.smtp) as client:
+        await sent_while_dns_is_silent(guard, server, client, octets)
+        guard.config.write_text(guard.config.read_text().replace('budget = "20s"', 'mode = "off"'))
+        assert await guard.service.reload()
+        server.release()
+        assert code(await client.reply()).startswith("250")
+        [event] = await guard.events("transaction")
+        assert event["smtpguard.ms.lint"] + event["smtpguard.ms.next_hop"] < event["event.duration"] / 1e6
+        assert "DMA005" in await findings(guard)  # by the lint that it began with
+        assert (await send(guard, octets))[-1].startswith("250")
+        assert await findings(guard, 2) == []
+
+
+async def test_a_stop_waits_for_the_message() -> None:
+    async with linted(budget="20s") as (guard, server), Client(guard.smtp) as client:
+        await sent_while_dns_is_silent(guard, server, client, message())
+        stopping = asyncio.create_task(guard.service.stop())
+        await guard.events("service-stopping")
+        server.release()
+        assert code(await client.reply()).startswith("250")
+        await stopping

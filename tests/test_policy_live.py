@@ -285,3 +285,60 @@ async def test_a_bounce_that_is_refused_is_no_strike() -> None:
     async with world(SUPPRESS + "[suppression]\nstrikes = 1\n", one=Script({"RCPT": [NOBODY, Ok()]})) as (guard, _, _c):
         assert (await send(guard, BEN, mail_from=""))[1] == "550 5.1.1"
         assert (await send(guard, BEN))[-1].startswith(ACCEPTED)
+
+
+# --- what is owed, kept and told ---------------------------------------------------------------------------------
+
+
+async def test_a_recipient_behind_a_detour_that_takes_no_mail_has_its_answer() -> None:
+    script, second = Script({"RCPT": LISTED}), Script({"MAIL": NOBODY})
+    async with world(REROUTE, one=script, other=second) as (guard, _, _c), Client(guard.smtp) as client:
+        await client.greet()
+        await client.say(f"MAIL FROM:<{SENDER}>")
+        assert code(await client.say(f"RCPT TO:<{BEN}>")) == "550 5.1.1"
+        assert code(await client.say(f"RCPT TO:<{CAT}>")) == "550 5.1.1"
+        assert code(await client.say("RSET")) == "250 2.0.0"
+
+
+@pytest.mark.parametrize("lmtp", [False, True])
+async def test_a_held_message_to_many_without_a_queue_id_is_known_again(lmtp: bool) -> None:
+    spam = Say("550 5.7.1 This message was blocked as spam")
+    policy = '[[policy]]\nclass = 5\ncategory = "content.*"\naction = "defer"\n'
+    async with world(policy, one=Script({"DOT": [spam, Ok()]})) as (guard, _, clock):
+
+        async def attempt() -> str:
+            async with Client(guard.lmtp if lmtp else guard.smtp) as client:
+                await client.greet("LHLO client.example" if lmtp else "EHLO client.example")
+                return (await deliver(client, SENDER, BEN, CAT, lmtp=lmtp))[-1]
+
+        assert await attempt() == "451 4.7.1"
+        assert await attempt() == "451 4.7.1"
+        assert [event["smtpguard.source"] for event in (await guard.events("recipient-refused", 2))[:2]] == [
+            "next_hop",
+            "policy",
+        ]
+        clock.at += 900
+        assert (await attempt()).startswith("250")
+
+
+async def test_over_lmtp_a_transaction_that_no_host_takes_at_once_names_its_next_hop() -> None:
+    async with world("", next_hop='connections = 1\nqueue_wait = "0ms"') as (guard, _, _c):
+        await guard.hop.stop()
+        async with Client(guard.lmtp) as client:
+            await client.greet("LHLO client.example")
+            for _ in range(8):  # more than the breaker bears
+                assert (await deliver(client, SENDER, BEN, lmtp=True))[-1] == "451 4.4.1"
+        assert {event["smtpguard.next_hop"] for event in await guard.events("transaction", 8)} == {"default"}
+
+
+async def test_what_is_remembered_of_a_refusal_shows_nobody_to_others() -> None:
+    refusal = Say(f"550 5.7.1 <{BEN}>: client host [192.0.2.1] blocked using zen.spamhaus.org")
+    masked = DEFER + '[privacy]\naddresses = "mask"\n'
+    async with world(masked, one=Script({"RCPT": refusal})) as (guard, _, _c):
+        await send(guard, BEN)
+        async with Client(guard.smtp) as client:
+            await client.greet()
+            [told, *_] = await client.say(f"MAIL FROM:<{SENDER}>")
+        assert "<b***@b.example>: client host" in told
+        [hold] = guard.service.store.state.holds
+        assert BEN not in hold.text

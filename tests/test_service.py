@@ -380,3 +380,16 @@ async def test_sigkill_leaves_no_file(tmp_path: Path) -> None:
         assert await running.ended() == -signal.SIGKILL
         assert not list(spool.iterdir())
         assert not hop.messages
+
+
+async def test_a_history_that_comes_back_leaves_transactions_their_next_hop_at_a_reload() -> None:
+    async with relay() as guard, Client(guard.smtp) as client:
+        await client.greet()
+        await client.say("MAIL FROM:<a@s.example>", "RCPT TO:<b@r.example>")
+        guard.service._tell_store("")
+        guard.config.write_text(guard.config.read_text().replace("600ms", "700ms"))
+        assert await guard.service.reload()
+        assert [former.under_way for former in guard.service._former] == [1]
+        await client.say("DATA")
+        client.send(MESSAGE + b".\r\n")
+        assert code(await client.reply()) == "250 2.0.0"

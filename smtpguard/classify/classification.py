@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from smtpguard.classify import extract
 from smtpguard.classify.categories import BY_NAME, Category, group_of, guide, places
 from smtpguard.classify.providers import OTHER, PAGES
-from smtpguard.classify.rules import Rule
+from smtpguard.classify.rules import LIKELY, Rule
 
 # by what a rule says at its most specific: (provider, text) of Rank; a rule may state its own
 _CONFIDENCE: Final = {
@@ -35,9 +35,10 @@ _LIKELY: Final = 0.5
 class Classification(NamedTuple):
     """What a refusal is about, who can fix it, how.
 
-    `category` is of the closed set; `confidence` 0 to 1; `rule` the id of the rule ("" none matched, "likely" all words
-    outweigh the rules) and `matched` the text that it matched. `permanence` is what is true in fact, whatever class the code has. `alternatives` are other
-    categories that equally specific rules saw, likeliest first. What the text itself says, "" where it does not:
+    `category` is of the closed set; `confidence` 0 to 1; `rule` the id of the rule ("" none matched; "likely" all words
+    outweighed the rules, see likely.py) and `matched` the text that it matched. `permanence` is what is true in fact,
+    whatever class the code has. `alternatives` are other categories that equally specific rules saw, likeliest first,
+    or what the rule that was outweighed said. What the text itself says, "" where it does not:
     `retry_after` in seconds (None), `blocklist` and the page for `delisting`, the `ip` and the sender's `domain` it is
     about, a `limit` with its unit, `auth_results` ("SPF fail, DKIM pass"), the `provider_code` ("TSS04", "S3150",
     "p=DmarcPolicy") and the first `url`.
@@ -201,5 +202,5 @@ def explained(words: Words, text: bytes, provider: str, matched: str, alternativ
 
 
 NO_RULE: Final = Words.about(BY_NAME["unknown"])
-LIKELY: Final = {name: Words.about(category, "likely", _LIKELY) for name, category in BY_NAME.items()}
+BY_ALL_WORDS: Final = {name: Words.about(category, LIKELY, _LIKELY) for name, category in BY_NAME.items()}
 """By category, for what no rule says."""

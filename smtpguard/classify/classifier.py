@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from smtpguard.classify import extract, likely
 from smtpguard.classify.categories import CATEGORIES
-from smtpguard.classify.classification import LIKELY, NO_RULE, Classification, Words, explained
+from smtpguard.classify.classification import BY_ALL_WORDS, NO_RULE, Classification, Words, explained
 from smtpguard.classify.phrases import Phrasebook, Read
 from smtpguard.classify.providers import OTHER, provider_in, provider_of
 from smtpguard.classify.regex import compiled, finder, measuring, plain
@@ -87,6 +87,7 @@ class Classifier:
         # a server says few different codes; the bound is for one that makes them up
         self._bare_for = lru_cache(maxsize=2048)(self._bare_rules)
         self._backed_for = lru_cache(maxsize=2048)(self._backed)
+        self._coded_for = lru_cache(maxsize=2048)(self._coded)
         self._words: Final = {rule.id: Words.of(rule) for rule in self.rules}
         self._likely: Final = likely.load()
         self._bare: defaultdict[tuple[object, ...], list[Rule]] = defaultdict(list)
@@ -132,7 +133,7 @@ class Classifier:
         best = reading.hits[0] if reading.hits else None
         if likelier := self._likelier(reading, verb, reply.code):
             others = (best.rule.category,) if best is not None else ()
-            return explained(LIKELY[likelier], reading.text, reading.provider, "", others)
+            return explained(BY_ALL_WORDS[likelier], reading.text, reading.provider, "", others)
         if best is None:
             return explained(NO_RULE, reading.text, reading.provider, "", ())
         category, tier = best.rule.category, best.rule.tier
@@ -220,6 +221,8 @@ class Classifier:
             if rule.is_own or rule.providers or length >= _ENOUGH or rule.rank.text not in _TIMES:
                 return ""
             said, times = rule.category, _TIMES[rule.rank.text]
+            if rule.rank.text and said in self._coded_for(reading.provider, verb, code, reading.enhanced):
+                return ""  # its words and its code say the same
         sums = self._likely.weigh(reading.written, verb, code, reading.enhanced)
         if not sums:
             return ""
@@ -241,6 +244,10 @@ class Classifier:
         found = {rule.id: rule for key in keys for rule in self._bare.get(key, ())}
         return tuple(rule for rule in found.values() if rule.holds(provider, verb, code, enhanced))
 
+    def _coded(self, provider: str, verb: Verb | None, code: int, enhanced: EnhancedCode | None) -> frozenset[str]:
+        """The categories of the rules without text that hold."""
+        return frozenset(rule.category for rule in self._bare_for(provider, verb, code, enhanced))
+
     def _backed(self, provider: str, verb: Verb | None, code: int, enhanced: EnhancedCode | None) -> str:
         """The category that an enhanced code stands for, to decide between wordings as specific; "" if it may not."""
         rules = self._bare_for(provider, verb, code, enhanced) if enhanced is not None else ()
@@ -256,7 +263,7 @@ _UNSPECIFIC: Final = frozenset({"policy.unspecified", "unknown"})
 _DEAD: Final = frozenset({"recipient.unknown", "recipient.disabled", "recipient.domain", "recipient.syntax"})
 """Only words that say so, hence a rule, make an address a dead one."""
 _PLACE: Final = {category: place for place, category in enumerate(CATEGORIES)}
-# When all the words outweigh a rule, found by leaving out one of our sets of replies after another. Telling words, those
+# When all words outweigh a rule: found by leaving out one of our sets of replies after another. Telling words, those
 # of a provider and of an operator are never doubted.
 _TIMES: Final[dict[int, float]] = {0: 3.0, 1: 20.0, 2: 20.0}
 """How much likelier than its own category another must be, by the `text` of a rule's rank."""

@@ -21,15 +21,18 @@ from typing import Final
 from smtpguard.classify.categories import CATEGORIES
 from smtpguard.mail.reply import EnhancedCode, Verb
 
-MAX_STEMS: Final = 80
-"""Words of a text that are looked at."""
+MAX_WORDS: Final = 60
+"""Written words of a text that are looked at."""
 
 MAX_WEIGHT: Final = 100
-"""The largest weight: sums of so many words and pairs stay within 16 bits."""
+"""The largest weight: what so many words and pairs add up to has 16 bits."""
 
 UNIT: Final = 20
 """A weight of 1, a factor of e in the odds, in the units of the table."""
 
+_START: Final = "^"  # stands before the first word
+_NONE: Final[Mapping[str, int]] = {}
+_PARTS: Final = 2  # words looked at where more are written without space, as in a path
 _KNOWN: Final = 2  # features of the words that the table must have
 _NOTHING: Final = 10 * UNIT  # so much less is as good as impossible
 _STEM: Final = 5  # characters of a word that count: tells "reject" from "reverse", and not "rejected" from "rejection"
@@ -41,7 +44,7 @@ _WEIGHT: Final = re.compile(r"([A-Za-z])(-?\d+)")
 
 _WORD = re.compile(r"[^\W_]+")
 _DIGITS = re.compile(r"\d+")
-_HOST = re.compile(r"\[?[a-z0-9_-]+(\.[a-z0-9_-]+)+\.?\]?")
+_HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)+")
 _IP = re.compile(r"(\d{1,3}\.){3}\d{1,3}")
 
 
@@ -51,20 +54,42 @@ class Likely:
     def __init__(self, table: Mapping[str, Mapping[str, int]]) -> None:
         """`table`: by feature, the weights of the categories it speaks for (above 0) or against, in `UNIT`s."""
         place = {category: _BITS * number for number, category in enumerate(CATEGORIES)}
-        self._rows: Final = {
-            feature: sum(weight << place[category] for category, weight in weights.items())
-            for feature, weights in table.items()
-        }
+        self._rows: Final[dict[str, int]] = {}
+        self._pairs: Final[dict[str, dict[str, int]]] = {_START: {}}  # by the word before, by the word
+        for feature, weights in table.items():
+            row = sum(weight << place[category] for category, weight in weights.items())
+            before, space, word = feature.partition(" ")
+            if space:
+                self._pairs.setdefault(before, {})[word] = row
+            else:
+                self._rows[feature] = row
         self._coded: Final = lru_cache(maxsize=2048)(self._codes)
+        self._token: Final = lru_cache(maxsize=16384)(self._words)
 
     def weigh(
         self, written: Sequence[str], verb: Verb | None, code: int, enhanced: EnhancedCode | None
     ) -> tuple[int, ...]:
-        """What the words of a text in plain form, and its codes, speak for each of `CATEGORIES`; () if it knows none."""
-        rows = list(filter(None, map(self._rows.get, worded(written))))
-        if len(rows) < _KNOWN:
+        """How much the words, in plain form, and the codes speak for each of `CATEGORIES`; () if it knows no words."""
+        total = self._coded(verb, code, enhanced)
+        pairs: Mapping[str, int] = self._pairs[_START]
+        known = 0
+        read_token = self._token
+        for token in written[:MAX_WORDS]:
+            for stem, row, after in read_token(token):
+                if row:
+                    known += 1
+                    total += row
+                if pairs and (row := pairs.get(stem, 0)):
+                    known += 1
+                    total += row
+                pairs = after
+        if known < _KNOWN:
             return ()
-        return _SUMS.unpack(sum(rows, self._coded(verb, code, enhanced)).to_bytes(_SUMS.size, "little"))
+        return _SUMS.unpack(total.to_bytes(_SUMS.size, "little"))
+
+    def _words(self, token: str) -> list[tuple[str, int, Mapping[str, int]]]:
+        """Of each word in a written one: itself, its row (0 none), the rows of pairs that it begins."""
+        return [(stem, self._rows.get(stem, 0), self._pairs.get(stem, _NONE)) for stem in stems(token)]
 
     def _codes(self, verb: Verb | None, code: int, enhanced: EnhancedCode | None) -> int:
         return _ZERO + sum(self._rows.get(feature, 0) for feature in coded(verb, code, enhanced))
@@ -76,7 +101,6 @@ def share(sums: Sequence[int], of: int) -> float:
     return exp((of - most) / UNIT) / sum([exp((one - most) / UNIT) for one in sums if one > most - _NOTHING])
 
 
-@lru_cache(maxsize=16384)
 def stems(token: str) -> tuple[str, ...]:
     """The features of one written word in plain form; an address, a page, a host, an IP address is one of its kind."""
     if token.isalpha():
@@ -90,7 +114,7 @@ def stems(token: str) -> tuple[str, ...]:
         return ("#ip",)
     if _HOST.fullmatch(core) and not core.replace(".", "").isdigit():
         return ("#host",)
-    return tuple([word[:_STEM] for word in _WORD.findall(_DIGITS.sub("0", token.replace("'", "")))])
+    return tuple([word[:_STEM] for word in _WORD.findall(_DIGITS.sub("0", token.replace("'", "")))[:_PARTS]])
 
 
 def coded(verb: Verb | None, code: int, enhanced: EnhancedCode | None) -> Iterator[str]:
@@ -105,18 +129,14 @@ def coded(verb: Verb | None, code: int, enhanced: EnhancedCode | None) -> Iterat
         yield f"={verb}"
 
 
-def worded(written: Sequence[str]) -> set[str]:
-    """The features that are words, alone and with the one before, of a text in plain form; once each."""
-    found: set[str] = set()
-    before = "^"
-    for token in written:
+def worded(written: Sequence[str]) -> Iterator[str]:
+    """The features that are words, alone and with the one before, of a text in plain form."""
+    before = _START
+    for token in written[:MAX_WORDS]:
         for stem in stems(token):
-            found.add(stem)
-            found.add(f"{before} {stem}")
+            yield stem
+            yield f"{before} {stem}"
             before = stem
-            if len(found) > 2 * MAX_STEMS:
-                return found
-    return found
 
 
 # --- the file --------------------------------------------------------------------------------------------------------

@@ -43,6 +43,9 @@ from smtpguard.classify.readings import PhraseError, beside, parts_of, readings
 from smtpguard.classify.regex import PatternError, finder, lowered, plain
 from smtpguard.mail.reply import EnhancedCode, Reply, ReplyError, Verb
 
+LIKELY: Final = "likely"
+"""The id in answers that no rule gave, but all words together (likely.py); no rule may have it."""
+
 
 class RuleError(ValueError):
     """A rule that cannot be used: `file: rule id: what is wrong; what to do`."""
@@ -243,6 +246,8 @@ def _build(table: Mapping[str, Any], file: str, *, own: bool) -> Rule:
             raise _BadError(f"no {key}", "a rule needs an id, a category, and at least one real reply as its example")
     if not _ID.fullmatch(table["id"]):
         raise _BadError(f"id {table['id']!r}", "use lower-case letters, digits, dots, dashes and underscores")
+    if table["id"] == LIKELY:
+        raise _BadError(f"id {LIKELY!r}", "it is what answers without a rule have; use another")
     if "pattern" in table and "patterns" in table:
         raise _BadError("both pattern and patterns", "use one of them")
     if not table.keys() & {"provider", "verb", "code", "enhanced", "pattern", "patterns", "says"}:

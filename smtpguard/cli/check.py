@@ -16,6 +16,7 @@ from pathlib import Path
 from smtpguard.cli import machine
 from smtpguard.cli.egress import dns_findings
 from smtpguard.cli.finding import Finding, exit_code, line
+from smtpguard.cli.outward import probe_mx
 from smtpguard.cli.probe import probe
 from smtpguard.config import ConfigError, Settings, load
 from smtpguard.edge.host import own_name, spool_dir
@@ -94,5 +95,11 @@ def _findings(
 async def next_hops(settings: Settings, hostname: str, *, rcpt: Recipient | None = None) -> list[Finding]:
     """All next hops, side by side."""
     size = settings.listen.max_message_size
-    asked = (probe(name, hop, hostname, rcpt=rcpt, max_size=size) for name, hop in settings.next_hop.items())
+    resolvers = settings.lint.dns.resolvers
+    asked = (
+        probe_mx(name, hop, hostname, resolvers, rcpt=rcpt, max_size=size)
+        if hop.is_mx
+        else probe(name, hop, hostname, rcpt=rcpt, max_size=size)
+        for name, hop in settings.next_hop.items()
+    )
     return [finding for found in await asyncio.gather(*asked) for finding in found]

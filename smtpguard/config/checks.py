@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
@@ -223,7 +223,7 @@ def alerts(settings: Settings) -> Iterator[Remark]:
 
 
 def lint_rules(settings: Settings) -> Iterator[Remark]:
-    """Rules by names that exist; what cannot be refused for is not."""
+    """Rules by names that exist; what cannot be refused for is not to be."""
     named: list[tuple[KeyPath, str]] = [(("lint", "rules", selector), selector) for selector in settings.lint.rules]
     for index, exemption in enumerate(settings.lint.exempt):
         named += [(("lint", "except", index, "rules"), selector) for selector in exemption.rules]
@@ -231,14 +231,20 @@ def lint_rules(settings: Settings) -> Iterator[Remark]:
             yield ("lint", "except", index, "rules"), "is missing: name the rules, or ALL"
     if not named:
         return
-    from smtpguard.lint import known_selectors  # 0.1 s that a configuration without rules need not pay
+    from smtpguard.lint import can_refuse, known_selectors  # 0.1 s that a configuration without rules need not pay
 
     known = known_selectors()
     for path, selector in named:
         if selector not in known:
-            near = get_close_matches(selector, known, n=1)
-            hint = f"; did you mean '{near[0]}'?" if near else ": see `smtpguard rules list`"
-            yield path, f"no rule, family or name of a rule{hint}"
+            yield path, "no rule, family or name of a rule" + _near(selector, known, ": see `smtpguard rules list`")
+        elif path[1] == "rules" and settings.lint.rules[selector] in ("defer", "reject") and not can_refuse(selector):
+            yield path, "mail cannot be refused for it: write observe or off"
+
+
+def _near(word: str, known: Iterable[str], otherwise: str) -> str:
+    """What may have been meant."""
+    near = get_close_matches(word, list(known), n=1)
+    return f"; did you mean '{near[0]}'?" if near else otherwise
 
 
 def blocklists(settings: Settings) -> Iterator[Remark]:
@@ -258,6 +264,7 @@ def policies(settings: Settings) -> Iterator[Remark]:
     """Categories and next hops that exist, and the keys that an action needs."""
     if not settings.policy:
         return
+    from smtpguard.classify import PROVIDERS
     from smtpguard.classify.categories import CATEGORIES, GROUPS
 
     known = {*CATEGORIES, *(f"{group}.*" for group in GROUPS), "*"}
@@ -265,9 +272,12 @@ def policies(settings: Settings) -> Iterator[Remark]:
         path = ("policy", index)
         for category in rule.category:
             if category not in known:
-                near = get_close_matches(category, known, n=1)
-                hint = f"; did you mean '{near[0]}'?" if near else ": `smtpguard rules list` has all"
+                hint = _near(category, known, ": `smtpguard rules list` has all")
                 yield (*path, "category"), f"'{category}' is no category{hint}"
+        for provider in rule.provider:
+            if provider not in PROVIDERS:
+                hint = _near(provider, PROVIDERS, ": google, microsoft, yahoo, ..., other")
+                yield (*path, "provider"), f"'{provider}' is no provider that is told apart{hint}"
         for name in rule.from_hop:
             if name not in settings.next_hop:
                 yield (*path, "from_hop"), f"'{name}' is not one of the next hops: {', '.join(settings.next_hop)}"
@@ -276,6 +286,8 @@ def policies(settings: Settings) -> Iterator[Remark]:
                 yield (*path, "to"), "is missing: name the next hop that is tried instead"
             elif rule.to not in settings.next_hop:
                 yield (*path, "to"), f"'{rule.to}' is not one of the next hops: {', '.join(settings.next_hop)}"
+            elif rule.to in rule.from_hop:
+                yield (*path, "to"), f"'{rule.to}' is in from_hop, too: name the next hop that is tried instead"
         if rule.action == "throttle" and rule.initial > rule.max:
             yield (*path, "initial"), "is longer than max"
         if rule.action == "defer" and rule.probe > rule.hold:
@@ -302,9 +314,8 @@ def unused(settings: Settings) -> Iterator[Remark]:
             for name in ("tls_name", "tls_ca_file"):
                 if getattr(hop, name):
                     yield (*path, name), "has no effect with tls = opportunistic, which checks no certificate"
-        for name in ("allow_private", "connections_per_domain"):
-            if not hop.is_mx and name in hop.model_fields_set:
-                yield (*path, name), "has no effect without host = mx"
+        if hop.allow_private and not hop.is_mx:
+            yield (*path, "allow_private"), "has no effect without host = mx"
         if hop.password_file and not hop.username:
             yield (*path, "password_file"), "has no effect without username"
     for index, route in enumerate(settings.route[:-1]):
@@ -313,12 +324,20 @@ def unused(settings: Settings) -> Iterator[Remark]:
 
 
 def unheeded(settings: Settings) -> Iterator[Remark]:
-    """Keys of a policy that its action does not look at."""
+    """Keys of a policy that its action does not look at, policies that no refusal comes to, rules that are all off."""
+    for index, rule in enumerate(settings.policy[:-1]):
+        conditions = (rule.klass, rule.category, rule.permanence, rule.provider, rule.from_hop, rule.verb)
+        if not any(conditions) and not rule.sender_domain:
+            yield ("policy", index), "has no condition and takes all refusals: the policies below it have no effect"
+    if settings.lint.mode == "off" and settings.lint.rules:
+        yield ("lint", "rules"), "has no effect with mode = off"
     for index, rule in enumerate(settings.policy):
         for action, names in ACTION_KEYS.items():
             for name in names if action != rule.action else ():
                 if name in rule.model_fields_set:
                     yield ("policy", index, name), f"has no effect with action = {rule.action}"
+        if rule.klass == 4 and rule.action in ("defer", "suppress"):
+            yield ("policy", index, "action"), "has no effect with class = 4: the MTA tries again by itself"
 
 
 def exposed_logins(settings: Settings) -> Iterator[Remark]:

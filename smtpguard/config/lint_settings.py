@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, SecretStr
+from pydantic import BeforeValidator, Field, SecretStr
 
 from smtpguard.config.section import (
     Count,
@@ -64,7 +64,9 @@ class LintSettings(Section):
     """[lint]"""
 
     mode: Literal["off", "observe", "enforce"] = key("observe", "off | observe | enforce: reject what is certain")
-    budget: Duration = key("200ms", "how long mail waits for DNS; what comes later is remembered")
+    budget: Annotated[Duration, Field(le=60.0)] = key(
+        "200ms", "how long mail waits for DNS; what comes later is remembered"
+    )
     bulk_threshold: Count = key(5000, "messages a day of one sender domain that make it a bulk sender")
     rules: dict[str, Action] = key(
         {}, "What is done about findings, by id, family or name of a rule: off | observe | defer | reject."

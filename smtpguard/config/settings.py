@@ -98,6 +98,10 @@ def _default_port(given: dict[str, Any]) -> object:
     return 465 if given.get("tls") == "implicit" else 587  # RFC 8314 7.3, RFC 6409 3.1
 
 
+def _default_connections(given: dict[str, Any]) -> object:
+    return 250 if given.get("host") == ("mx",) else 50
+
+
 class NextHopSettings(Section):
     """[next_hop.NAME]"""
 
@@ -114,7 +118,7 @@ class NextHopSettings(Section):
     password_file: File = key("", "or systemd credential next_hop.NAME.password, or the environment")
     bind: Annotated[str, BeforeValidator(values.source_address)] = key("", "source address")
     egress_ips: Ips = key([], "our public addresses as receivers see them; [] = unknown (a provider sends for us)")
-    connections: Count = key(50, "at once, over all hosts")
+    connections: Count = key(50, "at once, over all hosts; 250 with mx", given=_default_connections)
     connections_per_domain: Count = key(20, "with mx: of these, to the mail hosts of one domain")
     allow_private: bool = key(False, "with mx: deliver to loopback and private addresses, for tests and labs")
     messages_per_connection: Count = key(100, "then a new one is opened")

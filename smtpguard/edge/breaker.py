@@ -7,7 +7,7 @@
 
 A failure is a host that gives no usable reply; a host that refuses is not down, and its own words are worth more than
 ours. So that a host that is back carries mail again within seconds, it is never left alone for more than 5 s, and a
-probe that has not come back after that time does not bar the next one.
+probe that has not come back after that time does not bar the next one. A failure may weigh as much as several.
 """
 
 from __future__ import annotations
@@ -22,16 +22,14 @@ LONGEST_PAUSE_S: Final = 5.0
 class Breaker:
     """Times are seconds of one clock that does not go back (loop time). The numbers of the table are its defaults."""
 
-    __slots__ = ("_failures", "_first_pause_s", "_longest_pause_s", "_pause_s", "_probe_until", "_threshold", "_until")
+    __slots__ = ("_failures", "_first_pause_s", "_longest_pause_s", "_pause_s", "_probe_until", "_until")
 
     def __init__(
         self,
         *,
-        threshold: int = THRESHOLD,
         first_pause_s: float = FIRST_PAUSE_S,
         longest_pause_s: float = LONGEST_PAUSE_S,
     ) -> None:
-        self._threshold = threshold
         self._first_pause_s = self._pause_s = first_pause_s
         self._longest_pause_s = longest_pause_s
         self._failures = 0
@@ -62,11 +60,11 @@ class Breaker:
         self._pause_s = self._first_pause_s
         self._until = None
 
-    def failed(self, now: float) -> None:
-        """It gave none."""
+    def failed(self, now: float, *, weight: int = 1) -> None:
+        """It gave none. `weight`: for how many failures this one counts."""
         if self._until is None:
-            self._failures += 1
-            if self._failures >= self._threshold:
+            self._failures += weight
+            if self._failures >= THRESHOLD:
                 self._open(now)
         elif now >= self._until:  # else a straggler from before it opened
             self._pause_s = min(self._pause_s * 2, self._longest_pause_s)

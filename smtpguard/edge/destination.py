@@ -31,6 +31,7 @@ from smtpguard.config.values import is_ip
 from smtpguard.edge.connect import Address
 from smtpguard.mail.reply import FailureKind, HopFailure, Verb
 from smtpguard.mailauth.dns import Answer, IpAddress, Mx, Resolver, Status
+from smtpguard.mailauth.domains import to_ascii
 from smtpguard.policy import Own
 
 MAX_HOSTS: Final = 5
@@ -175,8 +176,13 @@ def literal(domain: str) -> str:
     return str(ip_address(text)) if is_ip(text) else ""
 
 
+def known_as(domain: str) -> str:
+    """A recipient's domain as `find` takes it: A-labels, or the literal; "" where the DNS could not hold it."""
+    return domain if domain.startswith("[") else to_ascii(domain)
+
+
 async def find(domain: str, resolver: Resolver, addresses: Addresses) -> Destination | NoWay:
-    """Where the mail of a domain (A-labels, lower case; or an address literal) goes."""
+    """Where the mail of a domain (`known_as`) goes."""
     if address := literal(domain):
         return await _of_hosts(domain, [Mx(0, address)], Answer(Status.NODATA, ttl=LITERAL_TTL), addresses)
     if domain.startswith("["):

@@ -380,10 +380,8 @@ class Entrance(Wire):
     # -- what comes from outside of the dialogue -------------------------------------------------------------------
 
     def gone(self) -> None:
-        """Before the dot the session ends at once; after it the next hop's answer is waited for and recorded."""
-        if self._after_dot and self._transaction is not None:
-            self._transaction.client_gone()
-        else:
+        """Until the next hop gets the message the session ends at once; then its answer is waited for and recorded."""
+        if not (self._after_dot and self._transaction is not None and self._transaction.client_gone()):
             self._end("dropped" if self._result == "accepted" and not self.closing else "")
 
     def expired(self) -> None:

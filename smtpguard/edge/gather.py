@@ -12,9 +12,10 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 from smtpguard.edge.blocklist import Blocklists
-from smtpguard.edge.known import MISSING_S, Found, Known
+from smtpguard.edge.known import MAX_KEPT, MISSING_S, Found, Known
 from smtpguard.edge.resolver import Resolver
 from smtpguard.lint.facts import (
+    DnsFaults,
     Egress,
     EgressAddress,
     Listing,
@@ -119,6 +120,8 @@ class Gather:
             helo=key.helo,
         )
         if not key.local and identity == "mailfrom" and any(result.uses_sender for result in results.values()):
+            if len(self._per_sender) >= MAX_KEPT:
+                self._per_sender.clear()  # they are found out anew
             self._per_sender.add((key.domain, key.addresses))
             return Found(Missing("the record asks for the local part"), 0)
         failed = [result for result in results.values() if result.status is spf.SpfStatus.TEMPERROR]
@@ -211,6 +214,13 @@ def had(fact: T | Missing | asyncio.Task[T | Missing]) -> T | Missing:
     if not fact.done():
         return _LATE
     return Missing("cancelled") if fact.cancelled() else fact.result()
+
+
+def dns_faults(facts: Iterable[object]) -> DnsFaults:
+    """What could not be looked up, of facts that are missing for it: `dns: MX of example.org: timeout`."""
+    whys = (fact.why for fact in facts if isinstance(fact, Missing) and fact.why.startswith("dns: "))
+    parted = (why.removeprefix("dns: ").partition(": ") for why in dict.fromkeys(whys))
+    return DnsFaults(tuple((question, fault) for question, _, fault in parted))
 
 
 _LATE: Final = Missing("budget")

@@ -12,8 +12,9 @@ from typing import Final, Literal, Protocol
 
 from smtpguard.edge.breaker import Breaker
 from smtpguard.edge.connect import Demand
-from smtpguard.mail.reply import Answer, FailureKind, Hop, Reply, Verb, clean
+from smtpguard.mail.reply import Answer, FailureKind, Hop, HopFailure, Reply, Verb, clean
 
+_ABSENT: Final = frozenset({FailureKind.CONNECT, FailureKind.TIMEOUT})
 SAY_AGAIN_S: Final = 10.0  # a host that comes and goes is logged at most so often
 
 
@@ -31,14 +32,26 @@ class Log(Protocol):
 
 
 class Host:
-    """`offered` are its EHLO keywords when last asked; None before. `demand`: what TLS it is held to by itself."""
+    """`offered` are its EHLO keywords when last asked; None before. `demand`: what TLS it is held to by itself.
 
-    __slots__ = ("_is_ill", "_log", "_quiet_until", "breaker", "demand", "hop", "is_well", "offered")
+    `absence_weighs`: for how many failures it counts that nobody was there, or gave no answer in time.
+    """
 
-    def __init__(self, hop: Hop, log: Log, *, breaker: Breaker | None = None, demand: Demand | None = None) -> None:
+    __slots__ = ("_absence_weighs", "_is_ill", "_log", "_quiet_until", "breaker", "demand", "hop", "is_well", "offered")
+
+    def __init__(
+        self,
+        hop: Hop,
+        log: Log,
+        *,
+        breaker: Breaker | None = None,
+        demand: Demand | None = None,
+        absence_weighs: int = 1,
+    ) -> None:
         self.hop = hop
         self.breaker = breaker or Breaker()
         self.demand = demand
+        self._absence_weighs = absence_weighs
         self.offered: dict[str, str] | None = None
         self.is_well = True  # the last attempt was answered: another answer is no news
         self._log = log
@@ -62,7 +75,8 @@ class Host:
             if isinstance(answer, Reply) and answer.verb is not Verb.AUTH:
                 self.breaker.answered()
             else:
-                self.breaker.failed(now)
+                is_absent = isinstance(answer, HopFailure) and answer.kind in _ABSENT
+                self.breaker.failed(now, weight=self._absence_weighs if is_absent else 1)
             self.fell_ill(answer, now)
         return self.breaker.is_closed != was_closed
 

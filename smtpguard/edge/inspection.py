@@ -6,7 +6,10 @@
     finish    a transaction that ended before the dot: what can be said of it without waiting
 
 The waits of a transaction are `lint.budget` in all. A message up to 256 KiB is read here and now; a larger one in a
-thread, one at a time: it is mapped into memory, and so is never held twice.
+thread, one at a time: it is mapped into memory, and so is never held twice. The thread sees the message and the facts,
+and fills a report of its own: what the transaction and others change meanwhile is the loop's alone.
+
+Whatever goes wrong here, `then` is told: the lint does without, and mail goes on.
 """
 
 from __future__ import annotations
@@ -19,7 +22,8 @@ from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
 from smtpguard.classify import provider_of
-from smtpguard.edge.gather import Addresses, Gather, had, settled
+from smtpguard.edge.gather import Addresses, Gather, dns_faults, had, settled
+from smtpguard.edge.own import Own, Read, reading
 from smtpguard.edge.volume import Volume
 from smtpguard.flow import Body, NextHop
 from smtpguard.lint import Action, Finding, Report, Ruleset, Skipped, Stage
@@ -41,7 +45,6 @@ from smtpguard.lint.facts import (
     Signing,
     Spf,
 )
-from smtpguard.lint.links import link_domains
 from smtpguard.mail.message import Message
 from smtpguard.mail.session import Envelope, Recipient
 from smtpguard.mailauth import dkim
@@ -52,6 +55,8 @@ LINT: Final = "lint"
 """Stands for all rules where none could be asked."""
 IN_LOOP: Final = 256 * 1024
 """Octets of a message that is read in the event loop."""
+READ_WITHIN_S: Final = 30.0
+"""How long a message waits for its turn in the thread, and is looked at there; then the lint does without."""
 _ACTS: Final = (Action.REJECT, Action.DEFER)
 
 T = TypeVar("T")
@@ -90,7 +95,7 @@ class Inspections:
         return body.size <= IN_LOOP
 
     async def in_thread(self, work: Callable[[], T]) -> T:
-        """Read a large message, when its turn comes."""
+        """Read a large message, when its turn comes; RuntimeError after `close`."""
         return await asyncio.get_running_loop().run_in_executor(self._readers, work)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -101,27 +106,14 @@ class Inspections:
         return task
 
     def close(self) -> None:
-        """No more messages are read."""
-        self._readers.shutdown(wait=False, cancel_futures=True)
-
-
-class _Own(NamedTuple):
-    """What a message says of itself, and so what must be asked for it."""
-
-    signatures: tuple[dkim.Signature, ...]
-    header_from: str
-    links: tuple[str, ...]
-
-
-class _Read(NamedTuple):
-    message: Message
-    own: _Own
+        """No more messages are read but those that wait."""
+        self._readers.shutdown(wait=False)
 
 
 class _Asked(NamedTuple):
     """What was asked for a message; values are facts, or tasks that find them."""
 
-    own: _Own
+    own: Own
     senders: tuple[str, ...]
     """The organizations that stand for the sender: MAIL FROM's, From's, the signers'."""
     policy: Any
@@ -177,7 +169,7 @@ class Inspection:
 
         def judged() -> None:
             before = len(self.report.findings)
-            self._look_at_rcpts()
+            self._acting(self._look_at_rcpts)
             acting = {each.rcpt: each for each in reversed(self.report.findings[before:]) if each.action in _ACTS}
             then([acting.get(rcpt.path) for rcpt in rcpts])
 
@@ -185,37 +177,42 @@ class Inspection:
 
     def at_dot(self, body: Body, then: Callable[[Finding | None], None]) -> None:
         """flow.Inspection."""
-        if self._shared.reads_here(body):
-            read = self._read(body)
-            if read is None:
-                then(None)
-                return
-            asked = self._ask(read.own)
-            look = partial(self._look_at_message, read.message, asked)
-            self._when(asked.facts(self), lambda: then(self._acting(look)))
+        if not self._shared.reads_here(body):
+            self._task = self._shared.spawn(self._at_dot_of_large(body, then))
             return
-        self._task = self._shared.spawn(self._at_dot_of_large(body, then))
-
-    async def _at_dot_of_large(self, body: Body, then: Callable[[Finding | None], None]) -> None:
-        read = await self._shared.in_thread(lambda: self._read(body))
-        if read is None:
-            then(None)
-            return
-        asked = self._ask(read.own)
-        await self._settled(asked.facts(self))
-        look = partial(self._look_at_message, read.message, asked)
-        then(await self._shared.in_thread(lambda: self._acting(look)))
-
-    def _read(self, body: Body) -> _Read | None:
-        """The message and what it says of itself; None where that fails: the lint does without, and mail goes on."""
         try:
-            message = Message(body.raw())
-            found = message.mailboxes(b"from")
-            header_from = to_ascii(found[0].domain) if found else ""
-            return _Read(message, _Own(dkim.signatures(message), header_from, link_domains(message)))
+            read = reading(body)
+            asked = self._ask(read.own)
         except Exception as fault:
             self._skip(fault)
-            return None
+            then(None)
+            return
+        look = partial(self._look_at_message, read.message, asked)
+        self._when(asked.facts(self), lambda: then(self._acting(look)))
+
+    async def _at_dot_of_large(self, body: Body, then: Callable[[Finding | None], None]) -> None:
+        before = len(self.report.findings)
+        try:
+            async with asyncio.timeout(READ_WITHIN_S):
+                read = await self._shared.in_thread(partial(reading, body))
+                await self._look_at_large(read)
+        except Exception as fault:
+            self._skip(fault)
+        then(self._first_acting(before))
+
+    async def _look_at_large(self, read: Read) -> None:
+        try:
+            asked = self._ask(read.own)
+            await self._settled(asked.facts(self))
+            facts, is_bulk = self._facts_of_message(self._facts(), read.message, asked)
+            self._look_at_mail()
+            self._look_at_rcpts()
+            found = Report()
+            await self._shared.in_thread(partial(self._run, Stage.DATA, facts, found, is_bulk=is_bulk))
+            self.report.findings += found.findings
+            self.report.skipped += found.skipped
+        finally:
+            read.message.let_go()
 
     def _skip(self, fault: Exception) -> None:
         """A fault of ours, or a spool that cannot be read."""
@@ -263,7 +260,7 @@ class Inspection:
             self._asked[Spf] = gather.spf(domain, local, self._addresses)
         self._asked[Egress] = gather.egress(self._addresses)
 
-    def _ask(self, own: _Own) -> _Asked:
+    def _ask(self, own: Own) -> _Asked:
         """What a message gives to ask for."""
         gather = self._shared.gather
         named = (to_ascii(self._envelope.sender_domain), own.header_from, *(each.domain for each in own.signatures))
@@ -295,8 +292,11 @@ class Inspection:
         facts[ByProvider] = ByProvider(Counter(provider_of(rcpt.domain) for rcpt, _ in self._rcpts))
         return facts
 
-    def _look_at_message(self, message: Message, asked: _Asked) -> None:
-        facts = self._facts()
+    def _facts_of_message(
+        self, given: Mapping[type, Any], message: Message, asked: _Asked
+    ) -> tuple[dict[type, Any], bool]:
+        """What the rules of DATA ask for, and whether it is bulk mail; it is counted as sent by this."""
+        facts = {**given}
         own = asked.own
         facts[Message] = message
         facts[Signatures] = Signatures(own.signatures)
@@ -304,34 +304,50 @@ class Inspection:
         facts[Dmarc] = self._dmarc(asked, verdicts)
         facts[SenderListings] = _listings(SenderListings, asked.senders, asked.listed)
         facts[LinkListings] = _listings(LinkListings, own.links, asked.listed)
-        facts[DnsFaults] = _dns_faults((*facts.values(), *(had(fact) for _, fact in self._rcpts)))
+        facts[DnsFaults] = dns_faults((*facts.values(), *(had(fact) for _, fact in self._rcpts)))
         domain = organizational(own.header_from) if own.header_from else ""
         is_over = bool(domain) and self._shared.volume.count(domain, len(self._envelope.rcpts))
-        self._look_at_mail()
-        self._look_at_rcpts()
-        self._run(Stage.DATA, facts, is_bulk=is_over or is_marked_bulk(message))
+        return facts, is_over or is_marked_bulk(message)
 
-    def _look_at_mail(self) -> None:
+    def _look_at_message(self, message: Message, asked: _Asked) -> None:
+        given = self._facts()
+        facts, is_bulk = self._facts_of_message(given, message, asked)
+        self._look_at_mail(given)
+        self._look_at_rcpts(given)
+        self._run(Stage.DATA, facts, self.report, is_bulk=is_bulk)
+        message.let_go()
+
+    def _look_at_mail(self, given: Mapping[type, Any] | None = None) -> None:
         if not self._is_mail_seen:
             self._is_mail_seen = True
-            self._run(Stage.MAIL, self._facts())
+            self._run(Stage.MAIL, given or self._facts(), self.report)
 
-    def _look_at_rcpts(self) -> None:
-        facts = self._facts() if self._seen < len(self._rcpts) else {}
+    def _look_at_rcpts(self, given: Mapping[type, Any] | None = None) -> None:
+        if self._seen == len(self._rcpts):
+            return
+        facts = {**(given or self._facts())}
         for rcpt, fact in self._rcpts[self._seen :]:
             facts[Recipient] = rcpt
             facts[RcptDomain] = had(fact)
-            self._run(Stage.RCPT, facts, rcpt=rcpt)
+            self._run(Stage.RCPT, facts, self.report, rcpt=rcpt)
         self._seen = len(self._rcpts)
 
     def _run(
-        self, stage: Stage, facts: dict[type, Any], *, is_bulk: bool = False, rcpt: Recipient | None = None
+        self,
+        stage: Stage,
+        facts: Mapping[type, Any],
+        report: Report,
+        *,
+        is_bulk: bool = False,
+        rcpt: Recipient | None = None,
     ) -> None:
         ruleset = self._shared.ruleset
-        domains = [rcpt.domain] if rcpt else [each.domain for each, _ in self._rcpts]
-        exempt = ruleset.exempt(self._envelope.sender_domain, domains)
+        exempt: frozenset[str] = frozenset()
+        if ruleset.exemptions:
+            domains = [rcpt.domain] if rcpt else [each.domain for each, _ in self._rcpts]
+            exempt = ruleset.exempt(self._envelope.sender_domain, domains)
         path = rcpt.path if rcpt else None
-        ruleset.run(stage, facts, self.report, is_bulk=is_bulk, exempt=exempt, rcpt=path)
+        ruleset.run(stage, facts, report, is_bulk=is_bulk, exempt=exempt, rcpt=path)
 
     def _acting(self, look: Callable[[], None]) -> Finding | None:
         before = len(self.report.findings)
@@ -339,6 +355,10 @@ class Inspection:
             look()
         except Exception as fault:
             self._skip(fault)
+        return self._first_acting(before)
+
+    def _first_acting(self, before: int) -> Finding | None:
+        """The finding that refuses, of those behind the first `before`."""
         return next((each for each in self.report.findings[before:] if each.action in _ACTS), None)
 
     def _dkim(self, message: Message, asked: _Asked) -> Dkim:
@@ -369,13 +389,6 @@ class Inspection:
         known = {name: had(found) for name, found in asked.organizations.items()}
         organizations = {name: found for name, found in known.items() if not isinstance(found, Missing)}
         return Dmarc(asked.own.header_from, walked, suffixed, domain, passing, organizations)
-
-
-def _dns_faults(facts: Iterable[object]) -> DnsFaults:
-    """What could not be looked up, of facts that are missing for it: `dns: MX of example.org: timeout`."""
-    whys = (fact.why for fact in facts if isinstance(fact, Missing) and fact.why.startswith("dns: "))
-    parted = (why.removeprefix("dns: ").partition(": ") for why in dict.fromkeys(whys))
-    return DnsFaults(tuple((question, fault) for question, _, fault in parted))
 
 
 def _listings(kind: type[Any], domains: Sequence[str], listed: Mapping[str, Any]) -> Any:

@@ -161,7 +161,8 @@ class Lint:
     def _on_change(self, news: Health | Change) -> None:
         if isinstance(news, Health):
             level = "info" if news.state == "ok" else "warning"
-            self._log("blocklist-checked", f"{news.list}: {news.state} {news.detail}".rstrip(), level=level)
+            detail = f", {news.detail}" if news.detail else ""
+            self._log("blocklist-checked", f"{news.list} is {news.state}{detail}", level=level)
             return
         listed = [listing for listing in news.listings if listing.kind in ("listed", "policy")]
         index = None if isinstance(news.subject, str) else self._index.get(news.subject)

@@ -120,6 +120,8 @@ class Metrics:
             "blocklist_listed", "1 while a list has one of our egress addresses.", "list", "subject"
         )
 
+        self.tls_policies = self._counter("tls_policies", "TLS under a receiver's own policy.", "policy", "result")
+
         names: set[str] = set()
         self.next_hop_connections = ByNextHop(
             self._counter("next_hop_connections", "Connections for a transaction.", "next_hop", "result"), names
@@ -131,7 +133,12 @@ class Metrics:
             self._counter("next_hop_failures", "Times a next hop gave no usable reply.", "next_hop", "kind"), names
         )
         self.next_hop_breaker_open = ByNextHop(
-            self._gauge("next_hop_breaker_open", "1 while a next hop is given up for a while.", "next_hop"), names
+            self._gauge(
+                "next_hop_breaker_open",
+                "1 while a next hop is given up for a while; of mx, how many mail hosts are.",
+                "next_hop",
+            ),
+            names,
         )
 
         self.transaction_duration = self._histogram(

@@ -12,9 +12,9 @@ that each transaction is a walk over the hosts (`walk.py`), as with any next hop
 
 A mode `testing` and a policy's failures are counted with the words of RFC 8460 4.3.
 
-No destination may hold the MTA up: a host that fails once is left alone (its breaker; 451 at once), a destination that
-was not reached yet, or fails, is tried by one connection at a time, and each has its share of all connections, as has
-each large provider. What is refused here for certain (no such domain, null MX) is refused by the DNS.
+No destination may hold the MTA up: a host that is not there is left alone at once (its breaker; 451), a destination
+that was not reached yet, or fails, is tried by one connection at a time, and each has its share of all connections, as
+has each large provider.
 """
 
 from __future__ import annotations
@@ -22,41 +22,41 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Coroutine, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from functools import partial
 from time import monotonic
-from typing import Any, Final, Literal, TypeVar
+from typing import Final, Literal, TypeVar
 
 from smtpguard.classify import provider_of
 from smtpguard.classify.providers import OTHER
 from smtpguard.config.settings import NextHopSettings
 from smtpguard.edge import dane, destination
-from smtpguard.edge.breaker import Breaker
+from smtpguard.edge.breaker import THRESHOLD, Breaker
 from smtpguard.edge.connect import Demand, tls_context
 from smtpguard.edge.destination import Addresses, Destination, MailHost, NoWay, no_way
 from smtpguard.edge.health import Host, Log
-from smtpguard.edge.known import Found, Known
+from smtpguard.edge.known import MAX_KEPT, Found, Known
+from smtpguard.edge.looking import Looking
 from smtpguard.edge.metrics import Metrics
 from smtpguard.edge.mtasts import Policies
 from smtpguard.edge.pool import ALL
 from smtpguard.edge.trunk import Trunk
 from smtpguard.edge.walk import Walk
-from smtpguard.flow import Body, Exchange, Hears
+from smtpguard.flow import Exchange, Hears
 from smtpguard.lint.facts import Missing
 from smtpguard.mail.reply import FailureKind, Hop, HopFailure, Verb
 from smtpguard.mail.session import Envelope, Recipient
 from smtpguard.mailauth.dns import Resolver, Tlsa
-from smtpguard.mailauth.domains import to_ascii
 from smtpguard.mailauth.mtasts import Policy
 from smtpguard.policy import Own
 
 FIRST_PAUSE_S: Final = 30.0
 LONGEST_PAUSE_S: Final = 300.0
-"""How long a mail host is left alone that gave no usable reply: an MTA comes back after 300 s and later."""
+"""How long a mail host is left alone that is not there: an MTA comes back after 300 s and later."""
 UNREACHED_WAIT_S: Final = 1.0
 """How long mail waits for the first connection to a destination that another message opens."""
-MAX_WALKS: Final = 5_000
-MAX_HOSTS: Final = 10_000
+MAX_HOSTS: Final = destination.MAX_HOSTS * MAX_KEPT
+"""As many as there may be domains that we know the way to: what is still used never goes."""
 
 TlsPolicy = Literal["tlsa", "sts"]
 """RFC 8460 4.2 policy-type."""
@@ -143,7 +143,7 @@ class MxHop:
 
     def provider_to(self, domain: str) -> str:
         """Whose the mail hosts of a domain are; of nobody that is known, the domain itself: it stands for itself."""
-        walk = self._known.peek(to_ascii(domain))
+        walk = self._known.peek(destination.known_as(domain))
         provider = _provider(walk.hosts) if isinstance(walk, Walk) else provider_of(domain)
         return domain if provider == OTHER else provider
 
@@ -155,12 +155,12 @@ class MxHop:
     ) -> Exchange:
         """MAIL and the given RCPTs, all of one domain, to the first of its mail hosts that takes MAIL."""
         domain = rcpts[0].domain
-        key = domain if domain.startswith("[") else to_ascii(domain)
+        key = destination.known_as(domain)
         known = self._known.peek(key)
         is_one = all(rcpt.domain == domain for rcpt in rcpts)
         if isinstance(known, Walk) and is_one:
             return known.begin(envelope, rcpts, deadline, hears, size=size)
-        looking = _Looking(Hop(self.name, domain, self._settings.port), hears)
+        looking = Looking(Hop(self.name, domain, self._settings.port), hears)
         if self._trunk.pool.is_closing:
             looking.failed(HopFailure(FailureKind.STOPPING, Verb.CONNECT))
         elif not is_one:
@@ -176,7 +176,7 @@ class MxHop:
 
     async def _go(
         self,
-        looking: _Looking,
+        looking: Looking,
         key: str,
         envelope: Envelope,
         rcpts: Sequence[Recipient],
@@ -187,11 +187,11 @@ class MxHop:
         found: Walk | HopFailure | Missing | asyncio.Task[Walk | HopFailure | Missing] = self._known.ask(key)
         if isinstance(found, asyncio.Task):
             await asyncio.wait({found}, timeout=max(0.0, deadline - monotonic()))
-            looking.task = None  # from here on, nothing waits
             if found.done():
                 found = Missing("closed") if found.cancelled() else found.result()
             else:
                 found = Missing("no time left")
+        looking.task = None  # from here on, nothing waits
         if isinstance(found, Walk):
             looking.goes_on(found.begin(envelope, rcpts, deadline, hears, size=size))
         else:
@@ -202,11 +202,11 @@ class MxHop:
 
     async def close(self, within_s: float = 0.0) -> None:
         """As NextHop.close."""
+        await self._trunk.pool.close(within_s)
         await self._known.close()
         await self._policies.close()
         if self._at_end is not None:
             await self._at_end()
-        await self._trunk.pool.close(within_s)
 
     # Where a domain's mail goes
 
@@ -222,11 +222,14 @@ class MxHop:
         ranks: list[list[Host]] = []
         unknown = ""
         for rank in found.ranks:
-            try:
-                hosts = [host for each in rank if (host := await self._host(each, found, policy)) is not None]
-            except dane.Unknown as reason:
-                unknown = str(reason)
-                continue
+            hosts: list[Host] = []
+            for each in rank:
+                try:
+                    host = await self._host(each, found, policy)
+                except dane.Unknown as reason:
+                    unknown = str(reason)
+                else:
+                    hosts += [host] if host is not None else []
             if hosts:
                 ranks.append(hosts)
         if ranks:
@@ -272,8 +275,9 @@ class MxHop:
         """The same for all domains that share it, so that they share its breaker and its connections."""
 
         def made() -> Host:
-            breaker = Breaker(threshold=1, first_pause_s=FIRST_PAUSE_S, longest_pause_s=LONGEST_PAUSE_S)
-            return Host(Hop(self.name, name, self._settings.port), self._log, breaker=breaker, demand=demand())
+            hop = Hop(self.name, name, self._settings.port)
+            breaker = Breaker(first_pause_s=FIRST_PAUSE_S, longest_pause_s=LONGEST_PAUSE_S)
+            return Host(hop, self._log, breaker=breaker, demand=demand(), absence_weighs=THRESHOLD)
 
         return _kept(self._hosts, (name, held_to), made, MAX_HOSTS, self._given_up.discard)
 
@@ -281,7 +285,7 @@ class MxHop:
 
     def _walk(self, ranks: Sequence[Sequence[Host]]) -> Walk:
         in_order = tuple(tuple(sorted(rank, key=id)) for rank in ranks)
-        return _kept(self._walks, in_order, partial(self._new_walk, in_order), MAX_WALKS, self._forget)
+        return _kept(self._walks, in_order, partial(self._new_walk, in_order), MAX_KEPT, self._forget)
 
     def _new_walk(self, ranks: Sequence[Sequence[Host]]) -> Walk:
         hosts = [host for rank in ranks for host in rank]
@@ -311,68 +315,6 @@ class MxHop:
 
     def _forget(self, walk: Walk) -> None:
         self._trunk.pool.slots.limit(_group(walk.hosts), None)
-
-
-class _Looking:
-    """flow.Exchange of a domain whose mail hosts are being looked up; after that, whatever the walk over them is."""
-
-    def __init__(self, hop: Hop, hears: Hears) -> None:
-        self.hop = hop
-        self.task: asyncio.Task[None] | None = None
-        self._hears: Hears | None = hears
-        self._walk: Exchange | None = None
-        self._failure = HopFailure(FailureKind.INTERNAL, Verb.MAIL, "the exchange has not begun")
-
-    async def look(self, way: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Find the way and go it; a fault of ours ends this exchange and no other."""
-        try:
-            await way()
-        except Exception as error:
-            hears, self._hears = self._hears, None
-            if hears is not None:
-                hears.broke(error)
-
-    def failed(self, failure: HopFailure) -> None:
-        """There is no way."""
-        self._failure = failure
-        if self._hears is not None:
-            self._hears.at_mail(self, failure)
-
-    def goes_on(self, walk: Exchange) -> None:
-        """The rest is told by the walk; who was told already has that exchange, and calls this one no more."""
-        self._walk = walk
-
-    def send(self, rcpts: Sequence[Recipient]) -> None:
-        """flow.Exchange."""
-        if self._walk is not None:
-            self._walk.send(rcpts)
-        elif self._hears is not None:
-            for _ in rcpts:
-                self._hears.at_rcpt(self._failure)
-
-    def message(self, head: bytes, body: Body, deadline: float) -> None:
-        """flow.Exchange."""
-        if self._walk is not None:
-            self._walk.message(head, body, deadline)
-        elif self._hears is not None:
-            self._hears.at_message(self._failure)
-
-    def finish(self) -> None:
-        """flow.Exchange."""
-        self._part()
-        if self._walk is not None:
-            self._walk.finish()
-
-    def abort(self) -> None:
-        """flow.Exchange."""
-        self._part()
-        if self._walk is not None:
-            self._walk.abort()
-
-    def _part(self) -> None:
-        self._hears = None
-        if self.task is not None and self._walk is None:
-            self.task.cancel()
 
 
 async def _no_policy() -> None:

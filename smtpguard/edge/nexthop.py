@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from time import monotonic
 
-from smtpguard.classify import provider_of
+from smtpguard.classify.providers import OTHER, provider_of
 from smtpguard.config.settings import NextHopSettings
 from smtpguard.edge.health import Host, Log
 from smtpguard.edge.metrics import Metrics
@@ -37,9 +37,9 @@ class NextHop(Walk):
             self.news += 1
         self._trunk.breaker_open.set(0 if any(each.breaker.is_closed for each in self.hosts) else 1)
 
-    def provider_to(self, domain: str) -> str:  # noqa: ARG002 (all go the same way)
-        """Whose hosts the mail of a domain goes to."""
-        return self.provider
+    def provider_to(self, domain: str) -> str:
+        """Whose hosts the mail of a domain goes to: the next hop's own; behind a smarthost, the recipients' by name."""
+        return provider_of(domain) if self.provider == OTHER else self.provider
 
     # What it offers
 

@@ -19,9 +19,10 @@ from smtpguard.mail.address import SyntaxRefused, parse_mail, parse_rcpt
 from smtpguard.mail.reply import EnhancedCode, Reply, Verb
 from smtpguard.policy import Own
 
-MAX_RECIPIENTS: Final = 1000  # contract 1.3
+MAX_RECIPIENTS: Final = 1000  # contract 1.3; RCPT commands of a transaction, refused ones too: each is remembered
 
 _NEED_MAIL: Final = b"503 5.5.1 MAIL was refused\r\n"
+_NO_MORE: Final = policy.own(Own.MANY_RECIPIENTS, Verb.RCPT)
 _NO_LINE: Final = Reply(500, ("bad line end or control character",), EnhancedCode(5, 5, 2), Verb.RCPT)
 
 
@@ -29,6 +30,7 @@ class Door(Entrance):
     """One session with its transactions; flow.Client."""
 
     _receipt: Receipt | None = None
+    _tried = 0  # RCPT commands of the transaction
 
     def smtp_MAIL(self, argument: bytes) -> None:
         """RFC 5321 4.1.1.2."""
@@ -47,6 +49,7 @@ class Door(Entrance):
             self.answer(b"530 5.7.0 log in first\r\n")
             return
         self._refused_mail = None
+        self._tried = 0
         try:
             envelope = parse_mail(argument, offered=self._offered)
         except SyntaxRefused as refused:
@@ -89,30 +92,35 @@ class Door(Entrance):
             else:
                 self._bad(b"503 5.5.1 need MAIL before RCPT\r\n")
             return
-        asked = [self._rcpt(argument, 0)]
+        if self._tried > MAX_RECIPIENTS:  # one refusal of that kind is told; the others cost nothing
+            self.answer(_NO_MORE.reply.wire())
+            return
+        asked = [self._rcpt(argument)]
         if self._buffer:
-            asked += self._gather(1)
+            asked += self._gather()
             self._owed = len(asked)
         self._transaction.rcpts(asked)
 
-    def _gather(self, before: int = 0) -> list[Asked]:
+    def _gather(self) -> list[Asked]:
         """The RCPT commands that are at hand already: they leave together, not more than one message may have."""
         asked: list[Asked] = []
-        while len(asked) < MAX_RECIPIENTS and self.peek(b"RCPT "):
+        while self._tried <= MAX_RECIPIENTS and self.peek(b"RCPT "):
             line = self.next_line()
             if not isinstance(line, bytes) or CONTROL.search(line):
+                self._tried += 1
                 asked.append(Declined(b"", policy.Said(_NO_LINE, policy.stated("protocol.error"))))
                 continue
-            asked.append(self._rcpt(line[5:].strip(b" "), before + len(asked)))
+            asked.append(self._rcpt(line[5:].strip(b" ")))
         return asked
 
-    def _rcpt(self, argument: bytes, before: int) -> Asked:
+    def _rcpt(self, argument: bytes) -> Asked:
+        self._tried += 1
         try:
             rcpt = parse_rcpt(argument, smtputf8=self._envelope.smtputf8, offered=self._offered)
         except SyntaxRefused as refused:
             return Declined(argument[:256], policy.Said(refused.reply, policy.stated(refused.category)))
-        if len(self._envelope.rcpts) + before >= MAX_RECIPIENTS:
-            return Declined(rcpt.path, policy.own(Own.MANY_RECIPIENTS, Verb.RCPT))
+        if self._tried > MAX_RECIPIENTS:
+            return Declined(rcpt.path, _NO_MORE)
         return rcpt
 
     def smtp_DATA(self, argument: bytes) -> None:

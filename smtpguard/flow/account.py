@@ -11,7 +11,7 @@ from smtpguard.flow.rooms import NextHop, Relay
 from smtpguard.flow.standing import PASSES, Local
 from smtpguard.lint import Action, Finding
 from smtpguard.mail.reply import Answer, FailureKind, Hop, HopFailure, Reply, Verb
-from smtpguard.mail.session import Envelope, Recipient, Session
+from smtpguard.mail.session import Envelope, Recipient, Session, domain_of
 from smtpguard.policy import Subject
 from smtpguard.record import Accepted, Outcome, Record, Refusal, Source
 
@@ -75,7 +75,8 @@ class Account:
         answer = policy.after(said, greeting_5xx=settings.greeting_5xx, own_parameters=own_parameters)
         verdict = PASSES
         if self._relay.standing.is_governed:
-            whom = self._only(rcpt)
+            whom = self.only(rcpt)
+            rcpts = [whom] if whom is not None else [each.path for each in self._envelope.rcpts]
             verdict = self._relay.standing.refused(
                 self._subject_at(whom, hop),
                 said,
@@ -84,6 +85,7 @@ class Account:
                 passes_5xx=answer.klass == 5,
                 path=whom if self._envelope.mail_from else None,
                 shown=self._relay.shown(whom) if whom is not None else "",
+                words=self._relay.masked(said.text, (*rcpts, self._envelope.mail_from)),
                 is_mixed=is_mixed,
             )
         shown = policy.explained(
@@ -157,7 +159,9 @@ class Account:
         message = self._envelope.queue_id
         if not message and self.record.message_id:
             message = f"{self._relay.id_of(self.record.message_id.encode())} {id}"
-        return Subject(id, self._envelope.sender_domain, next_hop.name, next_hop.provider, message)
+        return Subject(
+            id, self._envelope.sender_domain, next_hop.name, next_hop.provider_to(domain_of(rcpt or b"")), message
+        )
 
     def _subject_at(self, rcpt: bytes | None, hop: Hop | None) -> Subject:
         next_hop = self._relay.hops.get(hop.next_hop) if hop is not None else None
@@ -165,7 +169,7 @@ class Account:
             return Subject("", self._envelope.sender_domain, "", "other")
         return self.subject(rcpt, next_hop)
 
-    def _only(self, rcpt: bytes | None) -> bytes | None:
+    def only(self, rcpt: bytes | None) -> bytes | None:
         """The one recipient that a refusal is about, also where it refuses the message."""
         if rcpt is None and len(self._envelope.rcpts) == 1:
             return self._envelope.rcpts[0].path

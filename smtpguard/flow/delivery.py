@@ -49,14 +49,14 @@ class Delivery:
         self._shares: list[_Share] = []
         self._due = 0  # shares that have no answers yet
 
-    def start(self, next_hop_of: Callable[[Recipient], NextHop]) -> tuple[str, ...]:
-        """Hand each next hop its share; their names."""
+    def start(self, next_hop_of: Callable[[Recipient], NextHop]) -> None:
+        """Hand each next hop its share."""
         places: dict[str, tuple[NextHop, list[int]]] = {}
         for place, rcpt in enumerate(self.rcpts):
             next_hop = next_hop_of(rcpt)
             places.setdefault(next_hop.name, (next_hop, []))[1].append(place)
+        self.transaction.account.record.next_hop = ",".join(places)
         self._begin([share for each in places.values() for share in self._split(*each, is_diverted=self.is_diverted)])
-        return tuple(places)
 
     def _split(self, next_hop: NextHop, places: Sequence[int], *, is_diverted: bool) -> list[_Share]:
         """One for each transaction that the next hop needs for these."""
@@ -69,7 +69,8 @@ class Delivery:
         self._shares += shares
         self._due += len(shares)
         for share in shares:
-            share.begin()
+            if not self.transaction.over:  # an answer to the one before may have been the end
+                share.begin()
 
     def done(self, share: _Share, replies: Sequence[Reply], detours: dict[str, tuple[NextHop, list[int]]]) -> None:
         """A share has its replies; those of its places that take a detour get theirs from there."""
@@ -78,12 +79,14 @@ class Delivery:
         self._begin([new for each in detours.values() for new in self._split(*each, is_diverted=True)])
         self._due -= 1
         if self._due == 0:
+            self._shares.clear()  # each holds us
             self._then([reply for reply in self._replies if reply is not None])
 
     def abort(self) -> None:
         """Nobody is to get it any more."""
         for share in self._shares:
             share.abort()
+        self._shares.clear()
 
 
 class _Share:
@@ -166,8 +169,19 @@ class _Share:
             reply, detours = answer, {detour.name: (detour, self.places)}
         else:
             detours = {}
-            reply = self._account.refuse(answer, verb, hop=hop, count=count, own_parameters=own_parameters)
+            reply = self._refuse(answer, verb, self._rcpts, own_parameters=own_parameters)
         self._whole.done(self, [reply] * count, detours)
+
+    def _refuse(self, answer: Answer, verb: Verb, rcpts: Sequence[Recipient], *, own_parameters: bool = False) -> Reply:
+        """One reply for these recipients: one refusal where they are all that there are, else one of each by name."""
+        assert self._exchange is not None
+        hop = self._exchange.hop
+        if len(rcpts) == len(self._whole.rcpts):
+            return self._account.refuse(answer, verb, hop=hop, count=len(rcpts), own_parameters=own_parameters)
+        replies = [
+            self._account.refuse(answer, verb, rcpt=rcpt.path, hop=hop, own_parameters=own_parameters) for rcpt in rcpts
+        ]
+        return replies[0]
 
     def _settle(self, message: Answer | None) -> None:
         """The recipients' own refusals, and what became of the message for the others; None: it was not sent."""

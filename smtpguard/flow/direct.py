@@ -136,7 +136,7 @@ class Direct(Transaction):
         assert self._exchange is not None  # DATA was taken, so a recipient was
         assert self._next_hop is not None
         if not self.relay.standing.is_idle:
-            subject = self.account.subject(self.envelope.rcpts[0].path, self._next_hop)
+            subject = self.account.subject(self.account.only(None), self._next_hop)
             local = self.relay.standing.at_dot(subject, self._claimed)
             if local is not None:
                 count = len(self.envelope.rcpts)
@@ -205,7 +205,6 @@ class Direct(Transaction):
         self._exchange.finish()
         self.account.divert(answer, hop, count=len(rcpts))
         self._is_diverted = True
-        self._record.next_hop = detour.name
         self._delivery = Delivery(
             self,
             rcpts,
@@ -261,6 +260,7 @@ class Direct(Transaction):
         """The whole transaction goes by another next hop from here on: nothing of it was taken yet."""
         assert self._exchange is not None
         self._is_diverted = True
+        self._takes_rcpts = False
         self._exchange.finish()
         self._begin(detour, ())
 
@@ -302,6 +302,7 @@ class Direct(Transaction):
     def _forget(self, *, client_gone: bool) -> None:
         if self._delivery is not None:
             self._delivery.abort()
+            self._delivery = None  # each holds the other
         if self._exchange is not None:
             if client_gone or self._sending:
                 self._exchange.abort()

@@ -79,10 +79,11 @@ class NextHop(Protocol):
     name: str
     news: int
     """Grows when a host offers something else than before: what `offers` and `size_limit` said may be over."""
-    provider: str
-    """Whose it is (classify/providers.toml)."""
     is_by_domain: bool
     """Whether each recipient's domain goes a way of its own: the recipients of one transaction are of one domain."""
+
+    def provider_to(self, domain: str) -> str:
+        """Whose servers take the mail of a recipient's domain (classify/providers.toml); "": no one's in particular."""
 
     def offers(self, keyword: str) -> bool | None:
         """Whether every host offered this EHLO keyword when last asked; None while none was asked."""
@@ -173,6 +174,8 @@ class Relay:
     """The keyed hash of an address."""
     shown: Callable[[bytes], str]
     """An address as `privacy.addresses` lets it be kept."""
+    masked: Callable[[str, Sequence[bytes]], str]
+    """A text, with these addresses in it as they may be kept."""
     inspect: Callable[[Envelope, str], Inspection] | None = None
     """The lint of a transaction that goes by the next hop of this name ("": not known yet); None: it is off."""
     under_way: int = 0

@@ -13,6 +13,7 @@ and no policy configured each of them returns at once.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Final, NamedTuple, Protocol, TypeVar
 
 from smtpguard import policy
@@ -126,6 +127,8 @@ class Standing:
         random: Callable[[], float],
     ) -> None:
         self._policies = policies
+        # What no policy asks for any more is not heeded: to take it out of the configuration ends it
+        self._defers, self._throttles = "defer" in policies.actions, "throttle" in policies.actions
         self._suppression = suppression
         self._memory = memory
         self._now = now
@@ -180,22 +183,32 @@ class Standing:
         return kept.next_hop if kept is not None and self._now() < kept.until else ""
 
     def _barred(self, subject: Subject, scopes: tuple[Scope, ...], verb: Verb, claimed: set[str]) -> Local | None:
-        now = self._now()
-        for scope in scopes:
-            key = subject.key(scope)
-            if not key or key in claimed:
-                continue
-            throttle = self._memory.throttles.get(key)
-            if throttle is not None:
-                if throttle.is_barred(now) or not self._memory.throttles.claim(key, now, PROBE_WITHIN_S):
-                    return self._local(throttle, verb, max(throttle.until, throttle.probe_at), "policy", "throttle")
-                claimed.add(key)
-            hold = self._memory.holds.get(key)
-            if hold is not None and not hold.is_spent(now):
-                if not self._memory.holds.claim(key, now, hold.probe_s):
-                    return self._local(hold, verb, hold.until, "policy", "defer")
-                claimed.add(key)
+        """The answer of the first that bars it; else it claims the attempt at all that let one through."""
+        now, memory = self._now(), self._memory
+        keys = [key for scope in scopes if (key := subject.key(scope)) and key not in claimed]
+        throttles = [throttle for key in keys if self._throttles and (throttle := memory.throttles.get(key))]
+        holds = [hold for key in keys if self._defers and (hold := memory.holds.get(key)) and not hold.is_spent(now)]
+        for throttle in throttles:
+            if throttle.is_barred(now):
+                return self._throttled(throttle, verb)
+        for hold in holds:
+            if now < hold.probe_at:
+                return self._held(hold, verb)
+        for throttle in throttles:  # none is claimed for an attempt that another one bars
+            if not memory.throttles.claim(throttle.key, now, PROBE_WITHIN_S):
+                return self._throttled(throttle, verb)
+        for hold in holds:
+            if not memory.holds.claim(hold.key, now, hold.probe_s):
+                return self._held(hold, verb)
+        claimed.update(throttle.key for throttle in throttles)
+        claimed.update(hold.key for hold in holds)
         return None
+
+    def _throttled(self, throttle: Throttle, verb: Verb) -> Local:
+        return self._local(throttle, verb, max(throttle.until, throttle.probe_at), "policy", "throttle")
+
+    def _held(self, hold: Hold, verb: Verb) -> Local:
+        return self._local(hold, verb, hold.until, "policy", "defer")
 
     def _local(self, kept: Hold | Throttle | Suppression, verb: Verb, at: float, source: Source, action: str) -> Local:
         reply = reply_for(kept, verb, self._when(at))
@@ -213,22 +226,24 @@ class Standing:
         passes_5xx: bool,
         path: bytes | None = None,
         shown: str = "",
+        words: str = "",
         is_mixed: bool = False,
     ) -> Verdict:
         """What is done about the refusal `said`, which the MTA would get at `verb`.
 
         `passes_5xx`: the MTA would get it as a 5xx. `path`: the one recipient it hit, unless the sender is null;
-        `shown` is that address as it may be kept. `is_mixed`: others of the transaction were taken, so that a detour
-        must wait for the retry.
+        `shown` is that address as it may be kept, `words` the refusal's text: others are told of it. `is_mixed`: others
+        of the transaction were taken, so that a detour must wait for the retry.
         """
         rule = self._match(subject, said, meaning)
+        kept = replace(said, lines=(words or said.text,))
         match rule.action:
             case "defer" if passes_5xx:
-                verdict = self._defer(rule, subject, said, meaning, verb)
+                verdict = self._defer(rule, subject, kept, meaning, verb)
             case "throttle":
-                verdict = self._throttle(rule, subject, said, meaning, verb, passes_5xx=passes_5xx)
+                verdict = self._throttle(rule, subject, kept, meaning, verb, passes_5xx=passes_5xx)
             case "suppress" if passes_5xx and path is not None:
-                verdict = self._strike(subject, said, meaning, path, shown)
+                verdict = self._strike(subject, kept, meaning, path, shown)
             case "reroute" if is_mixed:
                 verdict = self._route(rule, subject, said, verb)
             case _:
@@ -248,7 +263,7 @@ class Standing:
     @property
     def reroutes(self) -> bool:
         """Whether any policy may give a detour."""
-        return self._policies.reroutes
+        return "reroute" in self._policies.actions
 
     def _match(self, subject: Subject, said: Reply, meaning: Classification) -> PolicySettings:
         return self._policies.match(

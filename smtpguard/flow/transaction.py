@@ -34,20 +34,20 @@ class Transaction(ABC):
 
     def __init__(self, relay: Relay, session: Session, envelope: Envelope, client: Client) -> None:
         self.over = False
-        relay.under_way += 1
         self.relay = relay
         self.envelope = envelope
         self._client = client
         self.account = Account(relay, session, envelope)
         self._record = self.account.record
         self._data_started = 0.0
-        self._dot = 0.0
         self._dead: HopFailure | None = None
         self._hop: Hop | None = None
         self._sending = 0  # messages whose answer is still out
         self._claimed: set[str] = set()  # what this transaction is the attempt for
         self._is_diverted = False  # once a message
+        self._handed_over: float | None = None  # when the message went on its way to the next hops
         self._inspection = relay.inspect(envelope, self._first_hop()) if relay.inspect is not None else None
+        relay.under_way += 1
 
     @property
     def id(self) -> str:
@@ -139,19 +139,22 @@ class Transaction(ABC):
 
         `head` is the trace field to put in front. The body stays the caller's, to be closed when it is `over`.
         """
-        dot = self._dot = self.relay.clock()
+        dot = self.relay.clock()
         record = self._record
         record.size = body.size
         record.message_id = message_id
         record.receive_s = dot - self._data_started
         deadline = dot + self.relay.answer_within_s
         if self._inspection is None:
+            self._handed_over = dot
             self._hand_over(head, body, deadline)
             return
 
         def inspected(finding: Finding | None) -> None:
-            record.lint_s = self.relay.clock() - dot
+            now = self.relay.clock()
+            record.lint_s = now - dot
             if finding is None:
+                self._handed_over = now
                 self._hand_over(head, body, deadline)
                 return
             reply = self.account.object(finding, Verb.DOT, count=len(self.envelope.rcpts))
@@ -186,7 +189,8 @@ class Transaction(ABC):
         return self.account.refuse(said, verb, hop=hop, count=len(rcpts))
 
     def _answer_dot(self, replies: Sequence[Reply]) -> None:
-        self._record.next_hop_s += self.relay.clock() - self._dot
+        if self._handed_over is not None:
+            self._record.next_hop_s += self.relay.clock() - self._handed_over
         self._end()
         for reply in replies:
             self._client.serve(reply)
@@ -245,9 +249,13 @@ class Transaction(ABC):
             self._forget(client_gone=client_gone)
             self._end(is_aborted=bool(self.envelope.rcpts) and self._dead is None)
 
-    def client_gone(self) -> None:
-        """The client left after the dot: the next hop's answer is still waited for, and recorded."""
+    def client_gone(self) -> bool:
+        """The client left after the dot: whether the next hop's answer is still waited for, to be recorded.
+
+        Not while the lint has the message: it would be sent for nobody, and once more at the retry (law D).
+        """
         self._record.client_gone = True
+        return self._handed_over is not None
 
     def broke(self, error: Exception) -> None:
         """rooms.Hears."""

@@ -49,6 +49,7 @@ class Walked(Transaction):
         going = [rcpt for place, rcpt in enumerate(rcpts) if place not in kept]
 
         def answered(replies: Sequence[Reply]) -> None:
+            self._delivery = None  # each holds the other
             answers = iter(replies)
             self._answer_dot([kept[place] if place in kept else next(answers) for place in range(len(rcpts))])
 
@@ -56,17 +57,22 @@ class Walked(Transaction):
             answered(())
             return
         self._delivery = delivery = Delivery(self, going, head, body, deadline, answered)
-        self._record.next_hop = ",".join(delivery.start(self.next_hop_of))
+        delivery.start(self.next_hop_of)
 
     def _held_message(self, rcpt: Recipient) -> Reply | None:
-        """The answer to a message that is held for this recipient."""
+        """The answer to a message that is held for this recipient, or for all since it was refused as a whole."""
         standing = self.relay.standing
         if standing.is_idle:
             return None
-        local = standing.at_dot(self.account.subject(rcpt.path, self.next_hop_of(rcpt)), self._claimed)
-        return None if local is None else self.account.answer_locally(local, Verb.DOT, rcpt=rcpt.path)
+        next_hop = self.next_hop_of(rcpt)
+        for whom in dict.fromkeys((rcpt.path, self.account.only(None))):
+            local = standing.at_dot(self.account.subject(whom, next_hop), self._claimed)
+            if local is not None:
+                return self.account.answer_locally(local, Verb.DOT, rcpt=rcpt.path)
+        return None
 
     def _forget(self, *, client_gone: bool) -> None:  # noqa: ARG002 (all the same here)
         """Nothing was sent before the dot; after it, we were cut off."""
         if self._delivery is not None:
             self._delivery.abort()
+            self._delivery = None

@@ -7,7 +7,7 @@ refusal, the action what is done about it.
 
 from smtpguard.lint.finding import Action, Answer, Evidence, Finding, Hit, Predicted, Severity, Skipped, Stage
 from smtpguard.lint.rule import RULES, Hits, Rule, rule
-from smtpguard.lint.ruleset import Exemption, Report, Ruleset, known_selectors
+from smtpguard.lint.ruleset import Exemption, Report, Ruleset, can_refuse, known_selectors
 
 __all__ = [
     "RULES",
@@ -25,6 +25,7 @@ __all__ = [
     "Severity",
     "Skipped",
     "Stage",
+    "can_refuse",
     "known_selectors",
     "rule",
 ]

@@ -59,6 +59,11 @@ class Rule:
         """Its first three letters."""
         return self.code[:3]
 
+    @property
+    def can_refuse(self) -> bool:
+        """Whether mail can be refused for it: it has an answer, and is asked of mail."""
+        return self.answer is not None and self.stage is not Stage.BACKGROUND
+
 
 RULES: Final[dict[str, Rule]] = {}
 """Every rule by code, in the order of their families' files; `lint.ruleset` imports those."""

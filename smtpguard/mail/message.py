@@ -135,6 +135,11 @@ class Message(Fields):
         """The lines, of header and body, that are longer than SMTP takes; None where none is."""
         return long_lines(self.raw)
 
+    def let_go(self) -> None:
+        """Forget what was read of the body: parts hold their message, which else waits for the garbage collector."""
+        for read in ("root", "bodies"):
+            self.__dict__.pop(read, None)
+
     def line_of(self, offset: int) -> int:
         """The number of the line, from 1, that holds the octet at `offset`."""
         return newlines(self.raw, offset) + 1

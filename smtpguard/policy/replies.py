@@ -330,12 +330,14 @@ def stated(category: str, *, cause: str = "", fix: str = "") -> Classification:
         permanence=known.permanence,
         responsible=known.responsible,
         scope=known.scope,
-        cause=cause or known.cause,
-        fix=fix or _WITHOUT_PLACES[category],
+        cause=cause or _CAUSES[category],
+        fix=fix or _FIXES[category],
     )
 
 
-_WITHOUT_PLACES: Final = {name: guide(category.guidance, {}) for name, category in BY_NAME.items()}
+# With nothing to fill in: we have no words of others here
+_CAUSES: Final = {name: guide(category.cause, {}) for name, category in BY_NAME.items()}
+_FIXES: Final = {name: guide(category.guidance, {}) for name, category in BY_NAME.items()}
 
 
 def own(reason: Own, verb: Verb, about: str = "") -> Said:

@@ -35,8 +35,8 @@ class Policies:
 
     def __init__(self, rules: Sequence[PolicySettings] = ()) -> None:
         self._rules = tuple(rules)
-        self.reroutes: Final = any(rule.action == "reroute" for rule in rules)
-        """Whether any of them may send mail by another next hop."""
+        self.actions: Final = frozenset(rule.action for rule in rules)
+        """What any of them does."""
 
     def __bool__(self) -> bool:
         return bool(self._rules)

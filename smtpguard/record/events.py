@@ -213,8 +213,7 @@ def _accepted_events(record: Record, masker: Masker, common: Mapping[str, object
 
 def _refused_event(record: Record, refusal: Refusal, masker: Masker, common: Mapping[str, object]) -> Event:
     said, failure, meaning, rcpt = refusal.said, refusal.failure, refusal.classification, refusal.rcpt
-    rcpts = (rcpt,) if rcpt is not None else tuple(recipient.path for recipient in record.envelope.rcpts)
-    paths = (*rcpts, record.envelope.mail_from)
+    paths = _about_whom(record, rcpt)
     fields = {
         **common,
         "event.outcome": "unknown" if failure is not None and failure.unknown else "failure",
@@ -246,7 +245,7 @@ def _refused_event(record: Record, refusal: Refusal, masker: Masker, common: Map
 def _applied_event(record: Record, refusal: Refusal, masker: Masker, common: Mapping[str, object]) -> Event:
     """What policy made of a refusal. A reroute is told here alone: the MTA was not."""
     rcpt, said = refusal.rcpt, refusal.said
-    paths = (*((rcpt,) if rcpt is not None else ()), record.envelope.mail_from)
+    paths = _about_whom(record, rcpt)
     fields: dict[str, object] = {
         **common,
         "smtp.verb": refusal.verb.value,
@@ -273,6 +272,12 @@ def _suppressed_event(added: Suppression, common: Mapping[str, object]) -> Event
         "smtpguard.category": added.category,
     }
     return Event("suppression-added", "warning", f"{plain(added.address)} is suppressed ({added.category})", fields)
+
+
+def _about_whom(record: Record, rcpt: bytes | None) -> tuple[bytes, ...]:
+    """Whose addresses a refusal of this recipient may quote; None: of all."""
+    rcpts = (rcpt,) if rcpt is not None else tuple(recipient.path for recipient in record.envelope.rcpts)
+    return (*rcpts, record.envelope.mail_from)
 
 
 def _refused_message(refusal: Refusal) -> str:

@@ -1,6 +1,7 @@
 """From settings to a running relay.
 
 service.py  one relay: build, start, reload, drain, stop
+hops.py     its next hops
 memory.py   its history, and what policy remembers
 program.py  the process around it: signals, systemd, exit code
 """

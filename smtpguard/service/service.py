@@ -24,7 +24,6 @@ from smtpguard.classify import load as load_rules
 from smtpguard.config import (
     ConfigError,
     Loaded,
-    NextHopSettings,
     Settings,
     host_key,
     load_users,
@@ -39,7 +38,6 @@ from smtpguard.edge.host import Dates, Ids, own_name, spool_dir
 from smtpguard.edge.lint import Lint
 from smtpguard.edge.log import Log, configure
 from smtpguard.edge.metrics import Metrics
-from smtpguard.edge.nexthop import NextHop
 from smtpguard.edge.smtpd import Door
 from smtpguard.edge.spool import Memory
 from smtpguard.flow import Relay
@@ -49,7 +47,8 @@ from smtpguard.policy import Policies
 from smtpguard.record import Masker, Record
 from smtpguard.routes import Routes
 from smtpguard.sandbox import Sandbox
-from smtpguard.service import memory
+from smtpguard.service import hops, memory
+from smtpguard.service.hops import Hop
 from smtpguard.web import Events, Http
 
 LAG_EVERY_S: Final = 0.5
@@ -137,9 +136,9 @@ class Service:
             on_drop=self.metrics.events_dropped.labels("alerts").inc,
         )
         self._sandbox: Sandbox | None = None
-        self._hops: dict[str, NextHop] = {}
+        self._hops: dict[str, Hop] = {}
         self._former: list[Relay] = []  # of settings before a reload, with transactions under way
-        self._retired: set[NextHop] = set()  # next hops that only they still use
+        self._retired: set[Hop | Lint] = set()  # what only they still use
         self._keeper: Doorkeeper | None = None
         self._acceptor: listen.Acceptor | None = None
         self._http: Http | None = None
@@ -172,13 +171,13 @@ class Service:
             raise CannotStart(str(reason)) from reason
         try:
             await self._start_sandbox(settings)
-            self._hops = {name: self._hop(name, hop, self._hostname) for name, hop in settings.next_hop.items()}
+            self._hops = {name: self._hop(name, settings, self._hostname) for name in settings.next_hop}
             await asyncio.to_thread(self.store.start, STORE_WITHIN_S)
             self._masker = self._new_masker(settings)
             self.log.settle(settings.log, self._masker)
             self._alerts.settle(*_told(settings), self._masker)
             self._alerts.start()
-            self._lint = self._new_lint(settings)
+            self._lint = self._new_lint(settings, self._hostname)
             self._keeper = Doorkeeper(
                 listen=settings.listen,
                 relay=self._relay(settings),
@@ -204,8 +203,7 @@ class Service:
             self._acceptor.accept(listener, partial(Door, door, self._keeper, self._new_id))
         self._spawn(self._ask_hops())
         self._spawn(self._watch_lag())
-        if self._lint is not None:
-            self._lint_watch = self._spawn(self._lint.watch())
+        self._watch_egress()
         self._ready = True
         if self._why_in_memory:
             self.log.event("history", self._why_in_memory, level="warning")
@@ -220,7 +218,7 @@ class Service:
         )
 
     async def _start_sandbox(self, settings: Settings) -> None:
-        if self._sandbox is None and any(_is_sandbox(hop) for hop in settings.next_hop.values()):
+        if self._sandbox is None and any(hops.is_sandbox(hop) for hop in settings.next_hop.values()):
             self._sandbox = Sandbox(maildir=self._maildir, keep=False)
             await self._sandbox.start()
 
@@ -246,11 +244,16 @@ class Service:
             raise CannotStart(listen.why_not("http.listen", f"{where.host}:{where.port}", error)) from error
         self.addresses["http"] = [f"[{host}]:{port}" if ":" in host else f"{host}:{port}"]
 
-    def _hop(self, name: str, settings: NextHopSettings, hostname: str) -> NextHop:
-        if _is_sandbox(settings):
-            assert self._sandbox is not None
-            settings = settings.model_copy(update={"host": ("127.0.0.1",), "port": self._sandbox.port})
-        return NextHop(name, settings, hostname=hostname, metrics=self.metrics, log=self.log.event)
+    def _hop(self, name: str, settings: Settings, hostname: str) -> Hop:
+        return hops.make(
+            name,
+            settings.next_hop[name],
+            settings.lint.dns,
+            hostname=hostname,
+            metrics=self.metrics,
+            log=self.log.event,
+            sandbox_port=self._sandbox.port if self._sandbox is not None else None,
+        )
 
     def _relay(self, settings: Settings) -> Relay:
         return Relay(
@@ -275,21 +278,28 @@ class Service:
             ),
             id_of=self._masker.id,
             shown=self._masker.show,
+            masked=self._masker.text,
             inspect=None if self._lint is None else partial(self._lint.inspect, self._hops),
         )
 
-    def _new_lint(self, settings: Settings) -> Lint | None:
+    def _new_lint(self, settings: Settings, hostname: str) -> Lint | None:
         if settings.lint.mode == "off":
             return None
         return Lint(
             settings.lint,
             settings.sender,
             settings.next_hop,
-            hostname=self._hostname,
+            hostname=hostname,
             metrics=self.metrics,
             log=self.log.event,
             on_listed=self._alerts.listed,
         )
+
+    def _put_in_force(self, relay: Relay) -> None:
+        """For what begins now; transactions under way keep theirs, and what they use."""
+        assert self._keeper is not None
+        self._former = [former for former in (*self._former, self._keeper.relay) if former.under_way]
+        self._keeper.relay = relay
 
     def _tls(self, settings: Settings) -> ssl.SSLContext | None:
         if not settings.listen.tls_cert:
@@ -328,7 +338,7 @@ class Service:
             self._masker = self._new_masker(self.settings)
             self.log.settle(self.settings.log, self._masker)
             self._alerts.settle(*_told(self.settings), self._masker)
-            self._keeper.relay = self._relay(self.settings)
+            self._put_in_force(self._relay(self.settings))
 
     def _spawn(self, coroutine: Any) -> asyncio.Task[Any]:
         task = asyncio.get_running_loop().create_task(coroutine)
@@ -366,9 +376,14 @@ class Service:
             kept = {
                 name: hop
                 for name, hop in self._hops.items()
-                if old.next_hop.get(name) == new.next_hop.get(name) and hostname == self._hostname  # it says EHLO by it
+                if old.next_hop.get(name) == new.next_hop.get(name)
+                and hostname == self._hostname  # it says EHLO by it
+                and old.lint.dns == new.lint.dns  # it may ask there
             }
-            hops = {name: kept.get(name) or self._hop(name, hop, hostname) for name, hop in new.next_hop.items()}
+            renewed = {name: kept.get(name) or self._hop(name, new, hostname) for name in new.next_hop}
+            used = ("lint", "sender", "next_hop", "relay")  # what a lint knows is not taken over to new settings
+            is_linted_anew = any(getattr(old, name) != getattr(new, name) for name in used)
+            lint = self._new_lint(new, hostname) if is_linted_anew else self._lint
         except (ConfigError, RuleError, OSError) as error:  # OSError: a file that was good a moment ago
             self.metrics.config_last_reload_successful.set(0)
             self.log.event(
@@ -378,15 +393,18 @@ class Service:
                 fields={"event.outcome": "failure"},
             )
             return False
-        given_up = [hop for name, hop in self._hops.items() if name not in kept]
-        self.settings, self._hostname, self._hops, self._classifier = new, hostname, hops, classifier
-        self._former = [relay for relay in (*self._former, self._keeper.relay) if relay.under_way]
+        given_up: list[Hop | Lint] = [hop for name, hop in self._hops.items() if name not in kept]
+        if self._lint is not None and lint is not self._lint:
+            given_up.append(self._lint)
+        self.settings, self._hostname, self._hops, self._classifier = new, hostname, renewed, classifier
         self._masker = self._new_masker(new)
         self.log.settle(new.log, self._masker)
         self._alerts.settle(*_told(new), self._masker)
         self.store.settle(mode=new.privacy.addresses, retention_s=new.privacy.retention, max_size=new.store.max_size)
-        await self._renew_lint(old, new)
-        self._keeper.relay = self._relay(new)
+        self._lint = lint
+        if is_linted_anew:
+            self._watch_egress()
+        self._put_in_force(self._relay(new))
         self._keeper.memory.limit = new.relay.memory
         self._keeper.spool_dir = spool_dir(new.relay.spool_dir)
         self._keeper.normalize = new.relay.bare_newline == "normalize"
@@ -402,28 +420,22 @@ class Service:
         )
         self._spawn(self._ask_hops())
         if given_up:
+            self._retired.update(given_up)
             self._spawn(self._retire(given_up, tuple(self._former)))
         return True
 
-    async def _renew_lint(self, old: Settings, new: Settings) -> None:
-        """A lint of its own for new settings; what the old one knows is not taken over."""
-        used = ("lint", "sender", "next_hop", "relay")
-        if all(getattr(old, name) == getattr(new, name) for name in used):
-            return
-        given_up, self._lint = self._lint, self._new_lint(new)
+    def _watch_egress(self) -> None:
+        """By the lint that is in force now."""
         if self._lint_watch is not None:
             self._lint_watch.cancel()
         self._lint_watch = self._spawn(self._lint.watch()) if self._lint is not None else None
-        if given_up is not None:
-            await given_up.close()
 
-    async def _retire(self, hops: Sequence[NextHop], relays: Sequence[Relay]) -> None:
-        """Close next hops once no transaction is under way that began when they were in force: it may need them yet."""
-        self._retired.update(hops)
+    async def _retire(self, given_up: Sequence[Hop | Lint], relays: Sequence[Relay]) -> None:
+        """Close what is given up once no transaction is under way that began when it was in force: it may need it."""
         while any(relay.under_way for relay in relays):  # noqa: ASYNC110 (a transaction tells nobody that it is over)
             await asyncio.sleep(RETIRE_EVERY_S)
-        await asyncio.gather(*(hop.close() for hop in hops))
-        self._retired.difference_update(hops)
+        await asyncio.gather(*(each.close() for each in given_up))
+        self._retired.difference_update(given_up)
 
     def _renew_certificate(self) -> None:
         """A certificate renewed in place counts from the next STARTTLS on; `listen` itself needs a restart."""
@@ -485,7 +497,3 @@ def _told(settings: Settings) -> tuple[str, bytes]:
 def _when(at: float) -> str:
     """A time as a reply names it."""
     return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(at))
-
-
-def _is_sandbox(hop: NextHopSettings) -> bool:
-    return hop.host == ("sandbox",)

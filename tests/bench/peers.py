@@ -154,7 +154,7 @@ deliveries = "{deliveries}"
 
 [lint]
 mode = "{lint}"
-bulk_threshold = 1_000_000_000  # one sender sends all; ordinary mail is measured, not bulk mail
+bulk_threshold = 1_000_000  # one sender sends all; ordinary mail is measured, not bulk mail
 [lint.dns]
 resolvers = {resolvers}
 """

@@ -9,16 +9,20 @@ from typing import Final
 
 import pytest
 
+from smtpguard.lint import Action, Ruleset, Stage
 from tests.bench import report
 from tests.bench.budgets import BUDGETS, Budget, beside, everything, full
 from tests.bench.cases import CASES
 from tests.bench.client import envelope
 from tests.bench.fidelity import MESSAGES, untraced
 from tests.bench.figures import YARDSTICK, Row, Sample, percentile, ratios, summary
-from tests.bench.letters import LETTERS, attachment, newsletter, plain, signed
+from tests.bench.letters import KEY, LETTERS, attachment, newsletter, plain, signed
+from tests.bench.lintcost import Cost, chosen, gathering, held
 from tests.bench.load import Load
+from tests.bench.names import zone
 from tests.bench.peers import ALL, OURS
 from tests.bench.processes import Tree, descendants, kilobytes, spawn, stat_fields, usage_s, wait_until
+from tests.dns.server import serving
 
 # proc(5): pid (comm) state ppid pgrp session tty tpgid flags minflt cminflt majflt cmajflt utime stime cutime cstime
 _STAT: Final = "42 (a) b) c) S 7 42 42 0 -1 4194304 1 2 3 4 100 20 3 4 20 0 1 0 12345 1 2"
@@ -135,6 +139,27 @@ def test_letters_are_framed_and_of_their_size(write: Callable[[int], bytes]) -> 
         assert octets.endswith(b"\r\n")
         assert octets.count(b"\n") == octets.count(b"\r\n")
         assert b"\r\n." not in octets
+
+
+@pytest.mark.parametrize("name", LETTERS)
+async def test_the_lint_has_nothing_to_say_of_letters_in_order(name: str) -> None:
+    async with serving(zone(KEY.public)) as server, gathering(server.port) as gather:
+        body = held(LETTERS[name]())
+        try:
+            report = await Cost(gather).warm(body)
+        finally:
+            body.close()
+        asked = {question.name for question in server.questions}
+    said = [each.rule for each in report.findings] + [str(each) for each in report.skipped]
+    assert said == (["DKM001", "DMA005"] if name == "2 KB plain" else [])
+    assert {"load.test", "_dmarc.load.test", "sink.test", "load.test.dbl.spamhaus.org"} <= asked
+
+
+def test_families_are_measured_alone() -> None:
+    on = {code for code, action in Ruleset(chosen=chosen("SPF")).actions.items() if action is Action.OBSERVE}
+    assert on == {f"SPF00{number}" for number in range(1, 9)}
+    assert not any(Ruleset(chosen=chosen("")).needs(stage) for stage in Stage)
+    assert set(Ruleset(chosen=chosen("all")).actions.items()) == set(Ruleset().actions.items())
 
 
 def test_an_envelope_is_one_packet_of_lines() -> None:

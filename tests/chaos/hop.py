@@ -1,7 +1,7 @@
 """The next hop that misbehaves: every fault, at every point of the dialogue, and an account of what it took.
 
 It is the sandbox with a script: `FAULTS` are its ways to misbehave by name, `at` says which of them make sense where,
-`Dice` plays them by chance. What is taken and then not answered in time goes through `Cut`, which says so in the ledger.
+`Dice` plays them by chance. What is taken and then not answered in time goes through `Cut`, which tells the ledger.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ FAULTS: Final[Mapping[str, Callable[[str, Hop], Action]]] = {
     "early no, then close": lambda *_: EarlySay(f"552 5.3.4 {ABOUT_THIS_MAIL}", then="close"),
     "early no, reads no more": lambda *_: EarlySay(f"552 5.3.4 {ABOUT_THIS_MAIL}", then="stop"),
     "early goodbye": lambda *_: EarlySay("421 4.3.2 chaos"),
-    "early yes": lambda *_: EarlySay("250 2.0.0 taken before it was sent"),
+    "early yes": lambda *_: EarlySay("250 2.0.0 taken before it was sent", then="stop"),
     "false TLS": lambda *_: FalseTls(),
 }
 
@@ -133,7 +133,8 @@ _ANYWHERE: Final = tuple(name for name in FAULTS if name not in (*_EARLY, *_COMM
 def at(verb: str) -> tuple[str, ...]:
     """The faults that make sense there."""
     if verb == "BODY":
-        # "early yes" is left to large messages (cases.large): of a small one nobody can tell it from a true answer
+        # "early yes" is left to messages larger than what sockets hold (cases.large): once the kernel has taken all of
+        # one, nobody can tell it from a true answer
         return (*(name for name in _EARLY if name != "early yes"), "close", "reset", "hang")
     if verb == "DOT":
         return (*_ANYWHERE, *_COMMIT)

@@ -138,6 +138,8 @@ class Mta:
     limit_s: float
     """How long an answer may take."""
     sender: bytes = b"chaos@s.example"
+    pause_s: float = 0.0
+    """How long a session rests before each message, on average."""
     queue: list[Mail] = field(default_factory=list)
     under_way: int = 0
     deadline: float = float("inf")
@@ -160,6 +162,8 @@ class Mta:
             try:
                 await session.open()
                 for _ in range(self.rng.choice((1, 1, 2, 5))):
+                    if self.pause_s:
+                        await asyncio.sleep(min(self.rng.expovariate(1 / self.pause_s), 5 * self.pause_s))
                     if not self.queue:
                         break
                     await self._carry(session, self.queue.pop())

@@ -64,13 +64,13 @@ async def test_half_a_reply_on_a_kept_connection_harms_nobody(later_s: float) ->
 async def test_a_reply_that_drips_has_the_time_of_one_reply(verb: str) -> None:
     """Each octet began the time-out anew: 8,192 of them might have taken days."""
     limits = 'timeout = { connect = "1s", command = "1s", data = "1s", final = "1s" }'
-    async with relay(script=Script({verb: [Drip(interval_s=0.3), Ok()]}), next_hop=limits) as guard:
-        async with Client(guard.smtp) as client:
-            await client.greet()
-            async with asyncio.timeout(3.0):
-                assert await sent(client) == "451 4.4.2"
-            await client.say("RSET")
-            assert await sent(client) == "250 2.0.0"
+    script = Script({verb: [Drip(interval_s=0.3), Ok()]})
+    async with relay(script=script, next_hop=limits) as guard, Client(guard.smtp) as client:
+        await client.greet()
+        async with asyncio.timeout(3.0):
+            assert await sent(client) == "451 4.4.2"
+        await client.say("RSET")
+        assert await sent(client) == "250 2.0.0"
 
 
 async def test_a_half_answer_to_the_dot_does_not_shorten_its_time() -> None:

@@ -11,16 +11,34 @@ no more than a basic code to go by. Only the first figure of a set is of replies
     rules as they were before C    84   84   81   79   72   72 %
     rules as they were then        84   84   86   85   72   72 %
 
-All are harder than what servers send, for many are odd on purpose, and they were written by who wrote the rules. Of the
-collected development replies the rules' first reading had 89 %. The figures below say that known replies are still
-read, no more. Run as a program, this prints the calibration: `python tests/classify/test_generality.py`.
+Of 205 replies that the rules before C misread, 93 were read to a wrong cause, the others to none. Hence likely.py: all
+words together, where rules say little. With the rules before C, on C to H, first as it learned from A, B and the rules'
+examples, then as it learned from all sets but the one that is read (when it is believed was found on these sets too):
+
+                               right   wrong   called dead though alive, of 1117
+    rules before C              81.6     8.3     14
+    and likely, from A and B    85.5     7.3      8
+    and likely, from the rest   86.8     6.3      7
+
+kept_aside.jsonl is set I, of 163 replies as servers give them, with some odd ones; none stands in another set or among
+the development replies. Nothing was learned from it and no misread reply of it looked at, and none should be:
+
+                               right   wrong
+    rules before C              84.0     6.1
+    rules after H               85.3     6.1
+    and likely                  88.3     4.9
+
+All sets are harder than what servers send, for many replies are odd on purpose, and they were written by who wrote the
+rules. Of the collected development replies the rules' first reading had 89 %, and likely alone, which learns nothing
+from them, has 88 %. The figures for A to H below say that known replies are still read, no more; those for I, that
+unknown ones are. Run as a program, this prints the calibration: `python tests/classify/test_generality.py`.
 """
 
 from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,9 +48,15 @@ from smtpguard.classify import CATEGORIES, Classification, Classifier, load
 from smtpguard.classify.notice import said, verb_of
 
 CLASSIFIER = load()
-ROWS: list[dict[str, Any]] = [
-    json.loads(line) for line in Path(__file__).with_name("held_out.jsonl").read_text(encoding="utf-8").splitlines()
-]
+
+
+def rows_of(name: str) -> list[dict[str, Any]]:
+    text = Path(__file__).with_name(name).read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+ROWS = rows_of("held_out.jsonl")
+ASIDE = rows_of("kept_aside.jsonl")
 DEAD = {"recipient.unknown", "recipient.disabled", "recipient.domain", "recipient.syntax"}
 UNSPECIFIC = {"policy.unspecified", "unknown"}
 
@@ -53,8 +77,10 @@ class Answered(NamedTuple):
 SETS = "ABCDEFGH"
 
 
-def answered(sets: str = SETS, classifier: Classifier = CLASSIFIER) -> Iterator[Answered]:
-    for row in ROWS:
+def answered(
+    sets: str = SETS, classifier: Classifier = CLASSIFIER, rows: Iterable[dict[str, Any]] = ROWS
+) -> Iterator[Answered]:
+    for row in rows:
         if row["set"] in sets:
             asked = said(row["reply"], host=row.get("next_hop", ""), verb=verb_of(row.get("verb", "")))
             yield Answered(row, classifier.match(asked.reply, asked.host, verb_known=asked.verb is not None))
@@ -82,6 +108,18 @@ def test_the_wordings_of_each_set_are_read(name: str) -> None:
     wrong = [one for one in answers if not one.is_right and one.answer.category not in UNSPECIFIC]
     assert sum(one.is_right for one in answers) / len(answers) >= 0.95
     assert len(wrong) / len(answers) <= 0.04
+
+
+def test_the_replies_kept_aside_are_read_about_as_well_as_at_first() -> None:
+    answers = list(answered("I", rows=ASIDE))
+    wrong = [one for one in answers if not one.is_right and one.answer.category not in UNSPECIFIC]
+    assert len(answers) == len(ASIDE) >= 150
+    assert sum(one.is_right for one in answers) / len(answers) >= 0.86
+    assert len(wrong) / len(answers) <= 0.06
+
+
+def test_the_replies_kept_aside_are_in_no_other_set() -> None:
+    assert not {row["reply"] for row in ASIDE} & {row["reply"] for row in ROWS}
 
 
 def test_a_fault_of_the_sender_is_no_dead_address() -> None:

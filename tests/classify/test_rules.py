@@ -90,6 +90,7 @@ def test_groups_are_the_parts_before_the_dot() -> None:
             "unknown category 'content.span'; did you mean 'content.spam'?",
         ),
         (rule(GOOD + 'patern = "x"\n'), "unknown key 'patern'; did you mean 'pattern'?"),
+        (rule(GOOD.replace("own.one", "likely")), "id 'likely'"),
         (rule(GOOD) + rule(GOOD), "id already used"),
         (rule(GOOD.replace("purple prose", "(purple", 1)), "missing )"),
         (rule(GOOD.replace("purple prose", "(?=a)b", 1)), "no look-around"),

@@ -22,8 +22,10 @@ ENGLISH: list[tuple[str, str, list[str]]] = [
         "550",
         [
             "mailbox|account|user|recipient|address|addressee|alias|subscriber|email account|recipient address",
-            "does not exist|is unknown|is invalid|was not found|is not listed here|cannot be found|could not be located"
-            "|is not known here|is not known at this site|doesn't exist on this server|is nonexistent|is not recognised"
+            "does not exist|is unknown|is invalid|was not found|is not listed here|cannot be found"
+            "|could not be located"
+            "|is not known here|is not known at this site|doesn't exist on this server|is nonexistent"
+            "|is not recognised"
             "|never existed|is not registered here|has no mailbox here|is not a valid one|isn't in our directory"
             "|is not on file|does not match any of our records|could not be resolved to a mailbox",
         ],
@@ -53,8 +55,10 @@ ENGLISH: list[tuple[str, str, list[str]]] = [
         "552",
         [
             "mailbox|the user's mailbox|recipient's inbox|user account|the recipient's storage|mail quota|the inbox",
-            "is full|is over quota|has exceeded its quota|has reached its storage limit|is out of space|has no space left"
-            "|is over its storage limit|has exceeded the storage limit|is over the allowed quota|has run out of storage"
+            "is full|is over quota|has exceeded its quota|has reached its storage limit|is out of space"
+            "|has no space left"
+            "|is over its storage limit|has exceeded the storage limit|is over the allowed quota"
+            "|has run out of storage"
             "|has insufficient space|exceeded its disk quota|has no room for more mail|is at capacity|is 100% full",
         ],
     ),
@@ -72,7 +76,8 @@ ENGLISH: list[tuple[str, str, list[str]]] = [
         "550",
         [
             "recipient domain|destination domain|the domain of the recipient|domain example.com",
-            "does not exist|not found|is unknown|has no MX record|has no mail server|cannot be resolved|does not resolve"
+            "does not exist|not found|is unknown|has no MX record|has no mail server|cannot be resolved"
+            "|does not resolve"
             "|does not accept mail|has a null MX|is not resolvable|has no valid MX|could not be found in DNS"
             "|has no DNS entry",
         ],
@@ -103,7 +108,8 @@ ENGLISH: list[tuple[str, str, list[str]]] = [
         "550",
         [
             "sender|the sending domain|your domain|sender address|mail from this sender",
-            "is blocked here|is on our blacklist|has been blacklisted|is banned|is not welcome here|has been blocked by us"
+            "is blocked here|is on our blacklist|has been blacklisted|is banned|is not welcome here"
+            "|has been blocked by us"
             "|is on our blocklist|is refused at this site",
         ],
     ),
@@ -132,7 +138,8 @@ ENGLISH: list[tuple[str, str, list[str]]] = [
         "550",
         [
             "HELO|EHLO|the HELO name|your HELO|HELO hostname|EHLO argument",
-            "is invalid|does not resolve|is not a fully qualified name|is bogus|rejected|is not valid|cannot be resolved"
+            "is invalid|does not resolve|is not a fully qualified name|is bogus|rejected|is not valid"
+            "|cannot be resolved"
             "|must be a resolvable host name|is forged|is our own name|does not match your IP",
         ],
     ),
@@ -187,7 +194,8 @@ ENGLISH: list[tuple[str, str, list[str]]] = [
         [
             "message|your mail|this email|the content|this message",
             "looks like spam|was classified as spam|was identified as spam|is considered spam|was rejected as spam"
-            "|has been flagged as junk|appears to be unsolicited|scored too high in our spam filter|was detected as spam"
+            "|has been flagged as junk|appears to be unsolicited|scored too high in our spam filter"
+            "|was detected as spam"
             "|is unsolicited bulk mail|contains spam|was caught by our content filter|is spam",
         ],
     ),
@@ -303,7 +311,11 @@ ENGLISH: list[tuple[str, str, list[str]]] = [
             "|, try again later",
         ],
     ),
-    ("server.loop", "554", ["mail loop|mail forwarding loop|loop|too many hops|routing loop", " detected|", "|, giving up"]),
+    (
+        "server.loop",
+        "554",
+        ["mail loop|mail forwarding loop|loop|too many hops|routing loop", " detected|", "|, giving up"],
+    ),
     (
         "server.network",
         "451",
@@ -312,7 +324,10 @@ ENGLISH: list[tuple[str, str, list[str]]] = [
     (
         "protocol.error",
         "503",
-        ["bad sequence of commands|command out of order|command not recognized|unknown command|bad command syntax", "|, sorry"],
+        [
+            "bad sequence of commands|command out of order|command not recognized|unknown command|bad command syntax",
+            "|, sorry",
+        ],
     ),
 ]
 
@@ -322,8 +337,10 @@ MORE_ENGLISH: list[tuple[str, str, list[str]]] = [
         "550",
         [
             "sorry,|delivery failed:|5.1.1|message rejected:|the email could not be delivered because",
-            "we could not find a mailbox for this recipient|there is no user by that name here|this address is not one of ours"
-            "|nobody by that name works here|that person has no account with us|the recipient is not in our address book"
+            "we could not find a mailbox for this recipient|there is no user by that name here"
+            "|this address is not one of ours"
+            "|nobody by that name works here|that person has no account with us"
+            "|the recipient is not in our address book"
             "|the address you wrote to does not exist|our directory has no entry for this recipient"
             "|the username before the @ was not found|this is not a valid mailbox on our system"
             "|I know nobody of that name|the local part does not match any user",
@@ -346,8 +363,10 @@ MORE_ENGLISH: list[tuple[str, str, list[str]]] = [
         "452",
         [
             "sorry,|delivery deferred:|4.2.2|message rejected:|temporarily deferred because",
-            "the recipient has exceeded their storage allowance|the user is over quota|there is no space left in the mailbox"
-            "|the inbox you are writing to is full|this account has used up its storage|delivering this would put the user over quota"
+            "the recipient has exceeded their storage allowance|the user is over quota"
+            "|there is no space left in the mailbox"
+            "|the inbox you are writing to is full|this account has used up its storage"
+            "|delivering this would put the user over quota"
             "|the recipient's mailbox cannot hold more mail|mailbox storage is exhausted",
         ],
     ),
@@ -355,15 +374,18 @@ MORE_ENGLISH: list[tuple[str, str, list[str]]] = [
         "reputation.domain_listed",
         "554",
         [
-            "a URL in this message|a link in your message|a domain in the message body|a website mentioned in this mail",
-            "is blacklisted|is listed in the DBL|is listed in SURBL|is on a URI blocklist|was found on URIBL|is on our blacklist",
+            "a URL in this message|a link in your message|a domain in the message body"
+            "|a website mentioned in this mail",
+            "is blacklisted|is listed in the DBL|is listed in SURBL|is on a URI blocklist|was found on URIBL"
+            "|is on our blacklist",
         ],
     ),
     (
         "auth.unauthenticated",
         "550",
         [
-            "this message is not authenticated|unauthenticated email is not accepted|message failed authentication checks"
+            "this message is not authenticated|unauthenticated email is not accepted"
+            "|message failed authentication checks"
             "|neither SPF nor DKIM passed|mail must pass SPF or DKIM|message has no SPF or DKIM authentication"
             "|sender is unauthenticated",
             "|, see our sender guidelines|: set up email authentication",
@@ -373,8 +395,10 @@ MORE_ENGLISH: list[tuple[str, str, list[str]]] = [
         "reputation.poor",
         "421",
         [
-            "mail from 192.0.2.7 deferred due to|connection refused because of|temporarily deferred due to|blocked due to",
-            "user complaints|poor reputation|low sender score|excessive complaints|bad sending history|low IP reputation"
+            "mail from 192.0.2.7 deferred due to|connection refused because of|temporarily deferred due to"
+            "|blocked due to",
+            "user complaints|poor reputation|low sender score|excessive complaints|bad sending history"
+            "|low IP reputation"
             "|unusual traffic from your IP",
         ],
     ),
@@ -383,7 +407,8 @@ MORE_ENGLISH: list[tuple[str, str, list[str]]] = [
         "421",
         [
             "you are sending too fast|please slow down|your host opened too many connections|connection rate exceeded"
-            "|you have reached your hourly sending limit|message throughput limit reached|too many messages in this session"
+            "|you have reached your hourly sending limit|message throughput limit reached"
+            "|too many messages in this session"
             "|sending rate exceeds the allowed rate|your account has sent too many messages today|throttled"
             "|maximum messages per connection reached|rate limit for sender exceeded",
             "|, try again later|: retry in 10 minutes",
@@ -393,9 +418,11 @@ MORE_ENGLISH: list[tuple[str, str, list[str]]] = [
         "server.error",
         "451",
         [
-            "our database is down|the mail store is offline|cannot write to the spool|the queue is full|system under maintenance"
+            "our database is down|the mail store is offline|cannot write to the spool|the queue is full"
+            "|system under maintenance"
             "|the server is overloaded|lookup service failed temporarily|unable to process the message right now"
-            "|unexpected backend failure|the policy server did not answer|content scanner failure|local configuration error",
+            "|unexpected backend failure|the policy server did not answer|content scanner failure"
+            "|local configuration error",
             "|, try again later|; we are sorry",
         ],
     ),
@@ -403,7 +430,8 @@ MORE_ENGLISH: list[tuple[str, str, list[str]]] = [
         "server.network",
         "450",
         [
-            "connection to the next server timed out|could not connect to the destination host|the remote server did not respond"
+            "connection to the next server timed out|could not connect to the destination host"
+            "|the remote server did not respond"
             "|no route to host|connection reset by peer|lost connection while sending|delivery time expired"
             "|message expired after 5 days in the queue|the destination server is unreachable|network is unreachable",
             "|, giving up",
@@ -415,7 +443,8 @@ MORE_ENGLISH: list[tuple[str, str, list[str]]] = [
         [
             "sorry,|access denied:|4.7.25|connection refused:",
             "cannot find your reverse hostname|reverse DNS lookup of your address failed|your IP has no hostname"
-            "|no PTR record found for 192.0.2.7|your PTR does not match your forward DNS|set up a PTR record for your server"
+            "|no PTR record found for 192.0.2.7|your PTR does not match your forward DNS"
+            "|set up a PTR record for your server"
             "|we require valid reverse DNS|rDNS of your IP is not set|hostname does not map back to your IP",
         ],
     ),
@@ -443,7 +472,8 @@ MORE_ENGLISH: list[tuple[str, str, list[str]]] = [
         "access.relay_denied",
         "550",
         [
-            "we do not relay|this server is not an open relay|that domain is not hosted here|relaying to remote domains is denied"
+            "we do not relay|this server is not an open relay|that domain is not hosted here"
+            "|relaying to remote domains is denied"
             "|I am not a relay for you|we are not responsible for that domain|not a relay host"
             "|you may not use this server to send to other domains",
             "|, sorry|: check your MX record",
@@ -453,7 +483,8 @@ MORE_ENGLISH: list[tuple[str, str, list[str]]] = [
         "access.tls_required",
         "530",
         [
-            "you must use STARTTLS first|we only accept mail over TLS|please enable encryption|unencrypted connections are refused"
+            "you must use STARTTLS first|we only accept mail over TLS|please enable encryption"
+            "|unencrypted connections are refused"
             "|TLS 1.2 or later is required|plaintext sessions are not accepted",
             "|, sorry|: see our policy",
         ],
@@ -474,18 +505,36 @@ OTHER_LANGUAGES: list[tuple[str, str, list[str]]] = [
     (
         "recipient.disabled",
         "550",
-        ["Postfach|Konto|Benutzerkonto|Empfänger", "gesperrt|deaktiviert|wurde gelöscht|ist nicht mehr aktiv|stillgelegt|abgeschaltet"],
+        [
+            "Postfach|Konto|Benutzerkonto|Empfänger",
+            "gesperrt|deaktiviert|wurde gelöscht|ist nicht mehr aktiv|stillgelegt|abgeschaltet",
+        ],
     ),
     (
         "recipient.full",
         "552",
-        ["Postfach|Mailbox|Posteingang des Empfängers|Speicherplatz des Empfängers", "voll|ist überfüllt|hat sein Limit erreicht|ist erschöpft"],
+        [
+            "Postfach|Mailbox|Posteingang des Empfängers|Speicherplatz des Empfängers",
+            "voll|ist überfüllt|hat sein Limit erreicht|ist erschöpft",
+        ],
     ),
-    ("recipient.domain", "550", ["Domain|Empfängerdomain|Zieldomain", "existiert nicht|unbekannt|nicht gefunden|hat keinen MX-Eintrag"]),
+    (
+        "recipient.domain",
+        "550",
+        ["Domain|Empfängerdomain|Zieldomain", "existiert nicht|unbekannt|nicht gefunden|hat keinen MX-Eintrag"],
+    ),
     ("message.too_large", "552", ["Nachricht|E-Mail|Mail", "zu groß|ist zu groß|überschreitet die maximale Größe"]),
     ("content.spam", "554", ["Nachricht|E-Mail|Mail", "als Spam eingestuft|wurde als Spam erkannt|als Spam abgelehnt"]),
-    ("access.relay_denied", "550", ["Relay|Relaying|Weiterleitung", "nicht erlaubt|verweigert|nicht gestattet|abgelehnt"]),
-    ("access.auth_required", "550", ["Anmeldung|Authentifizierung|SMTP-Authentifizierung", "erforderlich|fehlgeschlagen|notwendig"]),
+    (
+        "access.relay_denied",
+        "550",
+        ["Relay|Relaying|Weiterleitung", "nicht erlaubt|verweigert|nicht gestattet|abgelehnt"],
+    ),
+    (
+        "access.auth_required",
+        "550",
+        ["Anmeldung|Authentifizierung|SMTP-Authentifizierung", "erforderlich|fehlgeschlagen|notwendig"],
+    ),
     # French
     (
         "recipient.unknown",
@@ -500,10 +549,29 @@ OTHER_LANGUAGES: list[tuple[str, str, list[str]]] = [
         "550",
         ["compte|boîte|adresse|utilisateur", "désactivé|suspendu|fermé|a été supprimé|bloqué|n'est plus actif"],
     ),
-    ("recipient.full", "552", ["boîte|boîte aux lettres|boîte du destinataire|messagerie du destinataire", "pleine|saturée|est pleine|a dépassé son quota"]),
-    ("recipient.domain", "550", ["domaine|nom de domaine|domaine du destinataire", "inconnu|inexistant|introuvable|n'existe pas"]),
-    ("message.too_large", "552", ["message|courriel|mail", "trop volumineux|trop gros|dépasse la taille maximale|trop grand"]),
-    ("content.spam", "554", ["message|courriel|mail", "considéré comme spam|identifié comme spam|détecté comme indésirable"]),
+    (
+        "recipient.full",
+        "552",
+        [
+            "boîte|boîte aux lettres|boîte du destinataire|messagerie du destinataire",
+            "pleine|saturée|est pleine|a dépassé son quota",
+        ],
+    ),
+    (
+        "recipient.domain",
+        "550",
+        ["domaine|nom de domaine|domaine du destinataire", "inconnu|inexistant|introuvable|n'existe pas"],
+    ),
+    (
+        "message.too_large",
+        "552",
+        ["message|courriel|mail", "trop volumineux|trop gros|dépasse la taille maximale|trop grand"],
+    ),
+    (
+        "content.spam",
+        "554",
+        ["message|courriel|mail", "considéré comme spam|identifié comme spam|détecté comme indésirable"],
+    ),
     ("access.auth_required", "550", ["authentification|identification", "requise|obligatoire|a échoué|nécessaire"]),
     # Spanish
     (
@@ -514,10 +582,29 @@ OTHER_LANGUAGES: list[tuple[str, str, list[str]]] = [
             "desconocido|no existe|no encontrado|inexistente|no válido|inválida|no fue encontrado|desconocida",
         ],
     ),
-    ("recipient.disabled", "550", ["cuenta|buzón|usuario", "deshabilitada|suspendida|bloqueado|desactivada|cancelada|inactiva|eliminada"]),
-    ("recipient.full", "552", ["buzón|casilla|bandeja del destinatario|buzón del usuario", "lleno|llena|excede la cuota|ha superado su cuota"]),
-    ("recipient.domain", "550", ["dominio|dominio del destinatario|nombre de dominio", "no existe|desconocido|no encontrado|inexistente"]),
-    ("message.too_large", "552", ["mensaje|correo", "demasiado grande|excede el tamaño máximo|supera el tamaño permitido"]),
+    (
+        "recipient.disabled",
+        "550",
+        ["cuenta|buzón|usuario", "deshabilitada|suspendida|bloqueado|desactivada|cancelada|inactiva|eliminada"],
+    ),
+    (
+        "recipient.full",
+        "552",
+        [
+            "buzón|casilla|bandeja del destinatario|buzón del usuario",
+            "lleno|llena|excede la cuota|ha superado su cuota",
+        ],
+    ),
+    (
+        "recipient.domain",
+        "550",
+        ["dominio|dominio del destinatario|nombre de dominio", "no existe|desconocido|no encontrado|inexistente"],
+    ),
+    (
+        "message.too_large",
+        "552",
+        ["mensaje|correo", "demasiado grande|excede el tamaño máximo|supera el tamaño permitido"],
+    ),
     ("access.auth_required", "550", ["autenticación|identificación", "requerida|necesaria|fallida|obligatoria"]),
     # Italian
     (
@@ -528,10 +615,22 @@ OTHER_LANGUAGES: list[tuple[str, str, list[str]]] = [
             "sconosciuto|inesistente|non trovato|non esiste|non valido|sconosciuta|non è presente",
         ],
     ),
-    ("recipient.disabled", "550", ["casella|account|utente", "disabilitata|sospesa|bloccato|chiusa|disattivato|non più attivo|cancellata"]),
-    ("recipient.full", "552", ["casella|casella di posta|mailbox del destinatario", "piena|è piena|ha superato la quota|satura"]),
+    (
+        "recipient.disabled",
+        "550",
+        ["casella|account|utente", "disabilitata|sospesa|bloccato|chiusa|disattivato|non più attivo|cancellata"],
+    ),
+    (
+        "recipient.full",
+        "552",
+        ["casella|casella di posta|mailbox del destinatario", "piena|è piena|ha superato la quota|satura"],
+    ),
     ("recipient.domain", "550", ["dominio|dominio del destinatario", "inesistente|sconosciuto|non trovato|non esiste"]),
-    ("message.too_large", "552", ["messaggio|email", "troppo grande|supera la dimensione massima|eccede la dimensione massima"]),
+    (
+        "message.too_large",
+        "552",
+        ["messaggio|email", "troppo grande|supera la dimensione massima|eccede la dimensione massima"],
+    ),
     # Portuguese
     (
         "recipient.unknown",
@@ -541,26 +640,52 @@ OTHER_LANGUAGES: list[tuple[str, str, list[str]]] = [
             "desconhecido|não existe|não encontrado|inexistente|inválido|não foi encontrada|desconhecida",
         ],
     ),
-    ("recipient.disabled", "550", ["conta|caixa postal|usuário", "desativada|suspensa|bloqueado|cancelada|encerrada|inativa"]),
-    ("recipient.full", "552", ["caixa postal|caixa de correio|caixa de entrada", "cheia|lotada|excedeu a cota|está cheia"]),
+    (
+        "recipient.disabled",
+        "550",
+        ["conta|caixa postal|usuário", "desativada|suspensa|bloqueado|cancelada|encerrada|inativa"],
+    ),
+    (
+        "recipient.full",
+        "552",
+        ["caixa postal|caixa de correio|caixa de entrada", "cheia|lotada|excedeu a cota|está cheia"],
+    ),
     ("message.too_large", "552", ["mensagem|e-mail", "muito grande|excede o tamanho máximo|grande demais"]),
     # Dutch
     (
         "recipient.unknown",
         "550",
-        ["gebruiker|ontvanger|mailbox|adres|postbus", "onbekend|bestaat niet|niet gevonden|ongeldig|is hier niet bekend"],
+        [
+            "gebruiker|ontvanger|mailbox|adres|postbus",
+            "onbekend|bestaat niet|niet gevonden|ongeldig|is hier niet bekend",
+        ],
     ),
-    ("recipient.disabled", "550", ["mailbox|account|postbus", "geblokkeerd|uitgeschakeld|gesloten|opgeheven|is niet meer actief|gedeactiveerd"]),
+    (
+        "recipient.disabled",
+        "550",
+        ["mailbox|account|postbus", "geblokkeerd|uitgeschakeld|gesloten|opgeheven|is niet meer actief|gedeactiveerd"],
+    ),
     ("recipient.full", "552", ["mailbox|postbus|mailbox van de ontvanger", "vol|is vol|heeft zijn limiet bereikt"]),
     ("message.too_large", "552", ["bericht|e-mail", "te groot|is te groot|overschrijdt de maximale grootte"]),
     # Polish
     (
         "recipient.unknown",
         "550",
-        ["użytkownik|odbiorca|skrzynka|adres|adresat|konto", "nieznany|nie istnieje|nie znaleziono|nieprawidłowy|nie został znaleziony"],
+        [
+            "użytkownik|odbiorca|skrzynka|adres|adresat|konto",
+            "nieznany|nie istnieje|nie znaleziono|nieprawidłowy|nie został znaleziony",
+        ],
     ),
-    ("recipient.disabled", "550", ["skrzynka|konto|użytkownik", "zablokowana|zawieszone|wyłączone|nieaktywny|usunięte"]),
-    ("recipient.full", "552", ["skrzynka|skrzynka odbiorcy|skrzynka pocztowa", "pełna|jest pełna|przepełniona|przekroczyła limit"]),
+    (
+        "recipient.disabled",
+        "550",
+        ["skrzynka|konto|użytkownik", "zablokowana|zawieszone|wyłączone|nieaktywny|usunięte"],
+    ),
+    (
+        "recipient.full",
+        "552",
+        ["skrzynka|skrzynka odbiorcy|skrzynka pocztowa", "pełna|jest pełna|przepełniona|przekroczyła limit"],
+    ),
     ("message.too_large", "552", ["wiadomość|list", "zbyt duża|za duża|przekracza maksymalny rozmiar"]),
     # Russian
     (
@@ -571,7 +696,11 @@ OTHER_LANGUAGES: list[tuple[str, str, list[str]]] = [
             "не найден|не существует|неизвестен|не зарегистрирован|недействителен|отсутствует",
         ],
     ),
-    ("recipient.disabled", "550", ["ящик|аккаунт|почтовый ящик|пользователь", "заблокирован|отключен|удален|приостановлен|неактивен"]),
+    (
+        "recipient.disabled",
+        "550",
+        ["ящик|аккаунт|почтовый ящик|пользователь", "заблокирован|отключен|удален|приостановлен|неактивен"],
+    ),
     ("recipient.full", "552", ["ящик|почтовый ящик|ящик получателя", "переполнен|полон|превысил квоту|заполнен"]),
     ("message.too_large", "552", ["сообщение|письмо", "слишком большое|превышает максимальный размер|слишком велико"]),
 ]

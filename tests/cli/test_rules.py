@@ -225,7 +225,7 @@ def test_without_a_file_the_history_is_looked_at(tmp_path: Path, capsys: pytest.
     url = f"sqlite:///{tmp_path}/history.db"
     store = Store(engine_of(url), seed=b"seed", mode="mask", retention_s=1e9)
     assert store.start(20)
-    for number, text in enumerate(("550 blorp 17 gizmo", "550 blorp 18 gizmo", "550 5.1.1 no such user")):
+    for number, text in enumerate(("550 blorp gizmo", "550 blorp gizmo", "550 5.1.1 no such user")):
         reply = Reply.of(text, Verb.RCPT)
         written = record(refusal(text, meaning=load().match(reply, "mx.example.net")))
         written.id = f"01JD5Z8Q7KX{number}"

@@ -194,6 +194,12 @@ def test_a_file_made_to_hurt(text: str) -> None:
 
 
 WARNINGS = [
+    (
+        "[[policy]]\naction = 'pass'\n[[policy]]\nclass = 5\n" + HOP,
+        "1: policy[0]: has no condition and takes all refusals",
+    ),
+    ("[lint]\nmode = 'off'\n[lint.rules]\nSPF = 'reject'\n" + HOP, "3: lint.rules: has no effect with mode = off"),
+    ("[[policy]]\nclass = 4\naction = 'defer'\n" + HOP, "3: policy[0].action: has no effect with class = 4"),
     (HOP + "tls = 'none'\ntls_name = 'x'\n", "4: next_hop.default.tls_name: has no effect with tls = none"),
     (HOP + "tls = 'opportunistic'\ntls_name = 'x'\n", "4: next_hop.default.tls_name: has no effect with tls"),
     ("[next_hop.default]\nhost = '192.0.2.1'\n", "2: next_hop.default.host: few certificates name an IP address"),

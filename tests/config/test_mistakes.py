@@ -24,6 +24,17 @@ MISTAKES = [
         "3: lint.except[0].sender_domain: '-' is not a domain",
     ),
     ("[lint.dns]\nresolvers = ['ns.example']\n", "2: lint.dns.resolvers: 'ns.example' is not the address of a name"),
+    ("[lint.rules]\nHDR007 = 'reject'\n", "2: lint.rules.HDR007: mail cannot be refused for it: write observe or off"),
+    ("[lint.rules]\nNET = 'defer'\n", "2: lint.rules.NET: mail cannot be refused for it: write observe or off"),
+    ("[lint]\nbudget = '10m'\n", "2: lint.budget: '10m' is more than 60s"),
+    (
+        "[[policy]]\nprovider = 'gogle'\n",
+        "2: policy[0].provider: 'gogle' is no provider that is told apart; did you mean 'google'?",
+    ),
+    (
+        "[[policy]]\nfrom_hop = 'default'\naction = 'reroute'\nto = 'default'\n",
+        "4: policy[0].to: 'default' is in from_hop, too: name the next hop that is tried instead",
+    ),
     ("[[policy]]\nclass = 3\n", "2: policy[0].class: 3 is not one of 0, 4, 5"),
     (
         "[[policy]]\ncategory = 'auth.spv'\n",

@@ -1,4 +1,4 @@
-"""`[[policy]]` with a real Postfix in front, over both doors: what stays queued, what goes another way, what comes back.
+"""`[[policy]]` with a real Postfix in front, over both doors: what waits, what goes another way, what comes back.
 
 The next hops are scripted, the intervals short. A refusal reaches Postfix's users only as its queue and its bounces,
 so these are what is read; the next hop's own list of commands says how often it was really asked.
@@ -89,6 +89,7 @@ def test_what_is_held_goes_out_once_we_are_delisted(door: Door, directory: Path)
         assert len(asked) == len(probes)  # what is answered here is not asked there
         assert all(gap > probe_s - SLACK_S for gap in gaps(probes)), gaps(probes)
         assert len(refused(it, "policy")) >= MANY  # and that is our doing: Postfix came back with all of them
+        assert "Cause: reputation.ip_listed (the sending IP is on a block list)" in it.mta.log()
         assert len(it.mta.queue()) == MANY
         assert not it.mta.bounces()
 

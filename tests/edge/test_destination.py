@@ -32,7 +32,7 @@ def addresses(zone: Zone, *, own: tuple[str, ...] = (), bind: str = "", private:
     return Addresses(zone, allow_private=private, own=[ip_address(text) for text in own], bind=bind)
 
 
-async def found_in(zone: Mapping[str, Entries], domain: str = "d.test", **more: Any) -> Destination | NoWay:
+async def found_in(zone: Mapping[str, Any], domain: str = "d.test", **more: Any) -> Destination | NoWay:
     resolver = Zone(zone)
     return await find(domain, resolver, addresses(resolver, **more))
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 
 from smtpguard.edge.doorkeeper import _within
-from smtpguard.sandbox import Delay, Script
+from smtpguard.sandbox import Delay, Say, Script
 from tests.edge.waiting import until
-from tests.harness import MESSAGE, Client, Guard, code, relay
+from tests.harness import MESSAGE, PATIENCE_S, Client, Guard, code, relay
 
 DOORS = pytest.mark.parametrize("door", ["smtp", "lmtp"])
 
@@ -103,6 +104,27 @@ async def test_a_thousand_recipients(door: str) -> None:
         assert len(message.rcpts) == 1000
 
 
+@DOORS
+async def test_refused_recipients_count_too(door: str) -> None:
+    """What is remembered of a transaction has an end: whoever asks for more is answered, and leaves no trace."""
+    refused = "550 5.1.1" if door == "smtp" else "501 5.1.3"
+    rcpt = b"RCPT TO:<r@r.example>\r\n" if door == "smtp" else b"RCPT TO:<>\r\n"
+    async with relay(script=Script({"RCPT": Say("550 5.1.1 no")})) as guard:
+        async with Client(guard.smtp if door == "smtp" else guard.lmtp) as client:
+            await client.greet("EHLO c.example" if door == "smtp" else "LHLO c.example")
+            assert code(await client.say("MAIL FROM:<a@s.example>")) == "250 2.1.0"
+            answers = []
+            for _ in range(6):
+                client.send(rcpt * 250)
+                answers += [code(reply) for reply in await client.replies(250)]
+            assert answers == [refused] * 1000 + ["452 4.5.3" if door == "smtp" else refused] + ["452 4.5.3"] * 499
+            assert code(await client.say("RSET", "MAIL FROM:<a@s.example>")) == "250 2.1.0"
+            client.send(rcpt)
+            assert code(await client.reply()) == refused
+        events = await guard.events("recipient-refused", 1002)
+        assert len(events) == 1002
+
+
 @pytest.mark.parametrize(("length", "wanted"), [(4096, "250 2.0.0"), (4097, "500 5.5.2"), (9000, "500 5.5.2")])
 async def test_a_command_line_of(length: int, wanted: str) -> None:
     async with relay() as guard, Client(guard.smtp) as client:
@@ -190,6 +212,29 @@ async def test_who_waits_for_the_next_hop_is_not_idle() -> None:
     ):
         await client.greet()
         assert await sent(client) == "250 2.0.0"
+
+
+async def test_who_does_not_read_its_answers_is_not_read_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands wait in the kernel, not with us, and the idle timer ends it."""
+    monkeypatch.setattr("smtpguard.edge.lines.LINGER_S", 0.1)
+    async with relay(listen='idle_timeout = "1s"') as guard:
+        before = resident_octets()
+        wire = socket.create_connection(("127.0.0.1", guard.smtp))
+        with wire:
+            wire.setblocking(False)
+            sent = 0
+
+            async def talk_on() -> None:
+                nonlocal sent
+                while True:
+                    await asyncio.get_running_loop().sock_sendall(wire, b"NOOP\r\n" * 10_000)
+                    sent += 60_000
+
+            with pytest.raises(ConnectionError):
+                await asyncio.wait_for(talk_on(), PATIENCE_S)
+            assert sent < 64 << 20
+            assert resident_octets() - before < 16 << 20
+        assert guard.sample("sessions_total", door="smtp", result="timeout") == 1
 
 
 # -- room -----------------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from smtpguard.edge.metrics import (
     Metrics,
     is_registered,
 )
+from smtpguard.edge.mx import TLS_RESULTS, TlsPolicy
 from smtpguard.edge.resolver import PURPOSES, RESULTS
 from smtpguard.lint import RULES, Action, Evidence, Finding, Severity, Skipped
 from smtpguard.lint.lists import LISTS
@@ -51,6 +52,7 @@ CONTRACT: dict[str, tuple[str, frozenset[str]]] = {
     "policy_actions": ("counter", frozenset({"action"})),
     "suppression_hits": ("counter", frozenset()),
     "suppressed_addresses": ("gauge", frozenset()),
+    "tls_policies": ("counter", frozenset({"policy", "result"})),
     "dns_lookups": ("counter", frozenset({"purpose", "result"})),
     "blocklist_listed": ("gauge", frozenset({"list", "subject"})),
     "next_hop_connections": ("counter", frozenset({"next_hop", "result"})),
@@ -124,6 +126,9 @@ def filled() -> Metrics:
             refused = record(refusal())
             refused.findings = written.findings
             metrics.write(refused)
+    for policy in get_args(TlsPolicy):
+        for how in TLS_RESULTS:
+            metrics.tls_policies.labels(policy, how).inc()
     for purpose in PURPOSES:
         for result in RESULTS:
             metrics.dns_lookups.labels(purpose, result).inc()

@@ -25,7 +25,7 @@ from smtpguard.mail.session import Envelope
 from smtpguard.mailauth.dns import Resolver, Tlsa
 from smtpguard.mailauth.mtasts import Policy
 from smtpguard.policy import Own
-from smtpguard.sandbox import Action, Close, Hang, Sandbox, Say, Script
+from smtpguard.sandbox import Action, Close, Hang, Ok, Sandbox, Say, Script
 from tests.certs import CaAndServer, ca_and_server, server_context
 from tests.edge.hopping import (
     ENVELOPE,
@@ -277,6 +277,12 @@ async def test_a_dead_host_costs_one_time_out_and_the_rest_is_told_at_once() -> 
         assert soon(0) - began < 0.2
         assert hop.connections == 1
         assert here.count("breaker_open") == 1
+
+
+async def test_a_host_that_is_there_may_stumble() -> None:
+    hop = Sandbox(script=Script({"MAIL": [Close(), Close(), Ok()]}))
+    async with sandboxes(hop) as port, world(mx("mx1.test"), port) as here:
+        assert [taken(await here.send()) for _ in range(3)] == [False, False, True]
 
 
 async def test_a_dead_host_holds_up_no_other_one_and_no_other_domain() -> None:

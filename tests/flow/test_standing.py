@@ -221,3 +221,40 @@ def test_without_policies_a_refusal_passes() -> None:
 def test_an_alert_is_raised_whatever_is_done() -> None:
     assert World({"alert": True}).refused(ANN, said(), LISTED) == Verdict(alert=True)
     assert World({**DEFER, "alert": True}).refused(ANN, said(), LISTED).alert
+
+
+# --- an attempt that more than one thing bars ------------------------------------------------------------------------
+
+HOLD_ALL = {"action": "defer", "hold": "24h", "probe": "15m"}
+
+
+def test_an_attempt_that_one_hold_bars_takes_no_probe_of_another() -> None:
+    world = World(HOLD_ALL)
+    world.refused(ANN, said(), LISTED)
+    world.now += 890
+    world.refused(ANN, said(), UNKNOWN)
+    world.now += 10
+    assert world.at_rcpt(ANN) is not None  # her own hold has 890 s to go
+    assert world.at_rcpt(BEN) is None
+
+
+def test_what_a_throttle_lets_through_a_hold_still_bars_for_each_recipient() -> None:
+    world = World(THROTTLE, HOLD_ALL)
+    world.refused(ANN, said(421, "slow down"), SLOW)
+    world.now += 120
+    world.refused(ANN, said(), LISTED)
+    mine: set[str] = set()
+    assert world.at_rcpt(ANN, mine) is not None
+    assert world.at_rcpt(BEN, mine) is not None
+    assert mine == set()
+
+
+def test_what_no_policy_asks_for_any_more_is_not_heeded() -> None:
+    world = World(DEFER, THROTTLE)
+    world.refused(ANN, said(), LISTED)
+    world.refused(BEN._replace(next_hop="backup"), said(421), SLOW)
+    without = World(SUPPRESS, state=world.state)
+    assert without.at_rcpt(ANN) is None
+    assert without.at_rcpt(BEN._replace(next_hop="backup")) is None
+    assert World(DEFER, state=world.state).at_rcpt(ANN) is not None
+    assert World(THROTTLE, state=world.state).at_rcpt(BEN._replace(next_hop="backup")) is not None

@@ -5,9 +5,9 @@
 targets.py       a target a reader: octets in, an exception where a promise of that reader is broken
 words.py         what each language is made of: the seeds of both engines
 test_targets.py  hypothesis, a few cases of each target, in `make test`
-test_doors.py    random dialogues with a running relay, both ways
 guided.py        one target under atheris, which coverage guides
 __main__.py      the long run: atheris where it can be had, else hypothesis
 
-A finding becomes a case: an `@example` of the test beside the module, or a line of `FINDINGS` in targets.py.
+Whole dialogues with a running relay, both ways, are in tests/security/test_text.py. A finding becomes a case: an
+`@example` of the test beside the module, or octets in `TARGETS`.
 """

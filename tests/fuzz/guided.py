@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import atheris
+import atheris  # type: ignore[import-untyped,import-not-found,unused-ignore]  # not everywhere to be had
 
 with atheris.instrument_imports(include=["smtpguard"]):
     from tests.fuzz.targets import TARGETS

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import re
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
 from functools import cache
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Final, NamedTuple, cast, get_args
+from typing import Final, NamedTuple, cast, get_args
 
 import dns.exception
 import dns.message
@@ -174,20 +175,22 @@ class _Heard:
         (self.mail if verb is Verb.MAIL else self.rcpts if verb is Verb.RCPT else self.dot).append(answer)
 
 
-class _Letter(NamedTuple):
+class _Letter:
     """flow.Body of a few octets."""
 
-    size: int = 5
-    dots: bool = False
+    size = 5
+    dots = False
 
-    def wire(self) -> Any:
-        """Its octets."""
+    def wire(self) -> Iterator[bytes]:
+        """Its octets on the wire."""
         return iter([b"abc\r\n"])
 
-    content = wire
+    def content(self) -> Iterator[bytes]:
+        """Its own octets."""
+        return self.wire()
 
 
-_KEYWORDS: Final = (
+_KEYWORDS: Final[tuple[dict[str, str], ...]] = (
     {"PIPELINING": "", "CHUNKING": ""},
     {"PIPELINING": ""},
     {"CHUNKING": ""},
@@ -201,7 +204,8 @@ def dialogue(octets: bytes) -> None:
 
 
 async def _dialogue(octets: bytes) -> None:
-    pipe, heard, free = _Pipe(), _Heard(), []
+    pipe, heard = _Pipe(), _Heard()
+    free: list[Connection] = []
     connection = Connection(
         Connected(cast("asyncio.Transport", pipe), _KEYWORDS[len(octets) % 4], Hop("default", "mx", 25)),
         TimeoutSettings(),
@@ -294,11 +298,9 @@ def _ruleset() -> Ruleset:
 
 def notices(octets: bytes) -> None:
     """DSNs, bounces, mboxes and logs: read to the end, whatever they are."""
-    from datetime import date
-
     for notice in read_message(octets):
         assert notice.action
-    for notice in read_log(octets.splitlines(keepends=True), date(2026, 11, 22)):
+    for notice in read_log(octets.splitlines(keepends=True), datetime.fromtimestamp(NOON, UTC)):
         assert notice.action
     for message in messages([octets]):
         assert message

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from smtpguard.lint import Action, Evidence, Finding, Severity
 from smtpguard.mail.reply import FailureKind, Hop, HopFailure, Reply, Verb
+from smtpguard.mail.session import Recipient
 from smtpguard.policy import Suppression
 from smtpguard.record import (
     FIELDS,
@@ -415,3 +416,10 @@ def test_two_next_hops_that_say_the_same_stay_two() -> None:
     assert (first.fields["smtpguard.next_hop"], second.fields["smtpguard.next_hop"]) == ("default", "other")
     assert (first.message, second.message) == ("accepted by mx.example.net", "accepted by mx.example.com")
     assert first.fields["smtp.reply.text"] == "<a***@example.org> Ok: queued as 4Abc"
+
+
+def test_what_policy_made_of_a_refusal_of_all_shows_nobody() -> None:
+    refused = refusal("550 5.7.1 <jane.doe@example.org>: blocked", rcpt=None, verb=Verb.DOT)
+    written = record(replace(refused, action="defer"))
+    written.envelope.rcpts.append(Recipient(JANE))
+    assert only(written, "policy-applied").fields["smtp.reply.text"] == "<j***@example.org>: blocked"

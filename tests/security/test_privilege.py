@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -33,7 +35,7 @@ exec setpriv --reuid=65534 --regid=65534 --clear-groups --no-new-privs --boundin
 
 
 @pytest.fixture
-def place() -> object:
+def place() -> Iterator[Path]:
     """A folder that nobody may write, the only one that stays writable."""
     if os.geteuid() != 0 or shutil.which("unshare") is None or shutil.which("setpriv") is None:
         pytest.skip("needs root, unshare(1) and setpriv(1)")
@@ -52,26 +54,22 @@ async def test_nobody_with_a_read_only_root(place: Path) -> None:
             f'[next_hop.default]\nhost = "127.0.0.1"\nport = {hop.port}\ntls = "none"\n'
             f'[store]\nurl = "sqlite:///{place}/history.db"\n[http]\nlisten = "127.0.0.1:0"\n'
         )
-        source = Path(smtpguard.__file__).parent.parent
+        source = os.pathsep.join([str(Path(smtpguard.__file__).parent.parent), *filter(None, sys.path)])
         process = await asyncio.create_subprocess_exec(
-            *("unshare", "--mount", "sh", "-c", PREPARE, "sh", str(place), sys.executable, str(source)),
+            *("unshare", "--mount", "sh", "-c", PREPARE, "sh", str(place), sys.executable, source),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
         try:
             port = await _port(process)
-            status = Path(f"/proc/{process.pid}/status").read_text()
+            status = status_of(process.pid)
             assert f"Uid:\t{NOBODY}\t{NOBODY}\t{NOBODY}\t{NOBODY}" in status
             assert "CapEff:\t0000000000000000" in status
             assert "NoNewPrivs:\t1" in status
             async with Client(port) as client:
                 await client.greet()
-                for body in (
-                    MESSAGE,
-                    b"x" * 998 + b"\r\n" * 1,
-                    b"Subject: large\r\n\r\n" + (b"x" * 998 + b"\r\n") * 600,
-                ):
+                for body in (MESSAGE, b"Subject: large\r\n\r\n" + (b"x" * 998 + b"\r\n") * 600):
                     await client.say("MAIL FROM:<a@s.example>", "RCPT TO:<b@r.example>", "DATA")
                     client.send(body + b".\r\n")
                     assert code(await client.reply()) == "250 2.0.0"
@@ -81,15 +79,18 @@ async def test_nobody_with_a_read_only_root(place: Path) -> None:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
-        assert len(hop.messages) == 3
-        left = {file.name for file in place.iterdir()}
+        assert len(hop.messages) == 2
+        left = set(os.listdir(place))
         assert all(name == "smtpguard.toml" or name.startswith("history.db") for name in left), left
+
+
+def status_of(pid: int) -> str:
+    """proc(5): whose process it is, and what it may."""
+    return Path(f"/proc/{pid}/status").read_text()
 
 
 async def _port(process: asyncio.subprocess.Process) -> int:
     """The SMTP door's port, from the log."""
-    import json
-
     assert process.stdout is not None
     assert process.stderr is not None
     async with asyncio.timeout(30):
