@@ -13,6 +13,7 @@ from typing import Final, NamedTuple, Protocol
 from smtpguard.audit.inbound import addresses as addresses_of
 from smtpguard.audit.line import About, Line, judged, unknown
 from smtpguard.lint.facts import Egress, EgressAddress, HeloSpf, Listing, Missing, SenderListings
+from smtpguard.lint.lists import is_public, unmapped
 from smtpguard.mailauth import spf
 from smtpguard.mailauth.dns import IpAddress, Resolver
 
@@ -97,7 +98,9 @@ def _names(one: EgressAddress, alone: Egress) -> Iterator[Line]:
 
 def _listed(about: About, subject: IpAddress | str, listings: Listings, problems: Sequence[Line]) -> Iterator[Line]:
     yield from problems
-    if isinstance(listings, Missing):
+    if isinstance(listings, Missing) and not isinstance(subject, str) and not is_public(unmapped(subject)):
+        yield Line(about, "skip", f"{subject} is no public address: lists are not asked")
+    elif isinstance(listings, Missing):
         yield Line(about, "skip", f"{subject}: not to be said ({listings.why})")
     elif not listings:
         yield Line(about, "ok", f"{subject} is on none of the lists that were asked")

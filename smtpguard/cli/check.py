@@ -1,8 +1,8 @@
 """`smtpguard check`: can smtpguard work here? A line for each thing looked at, the remedy below what is not well.
 
-The order is that of the questions an operator has: is the file right, can we listen, does this machine do, does the
-next hop take our mail, does the DNS say of us what receivers want. Nothing is changed and no mail is sent; the longest
-check ends after about half a minute.
+The order is that of the questions an operator has: is the file right, can we listen, does this machine do, can the
+history be kept, does the next hop take our mail, does the DNS say of us what receivers want. Nothing is changed and no
+mail is sent; the longest check ends after about half a minute.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from smtpguard.cli import machine
+from smtpguard.cli import machine, store
 from smtpguard.cli.egress import dns_findings
 from smtpguard.cli.finding import Finding, exit_code, line
 from smtpguard.cli.outward import probe_mx
@@ -22,6 +22,7 @@ from smtpguard.config import ConfigError, Settings, load
 from smtpguard.edge.host import own_name, spool_dir
 from smtpguard.mail.address import SyntaxRefused, parse_rcpt
 from smtpguard.mail.session import Recipient
+from smtpguard.service.memory import place
 
 
 def run(
@@ -81,6 +82,7 @@ def _findings(
     yield from machine.ports(settings)
     yield from machine.names(hostname, is_set=bool(settings.relay.hostname), offline=offline)
     yield from machine.spool(spool_dir(settings.relay.spool_dir), settings)
+    yield store.looked_at(*place(settings), offline=offline)
     yield from machine.descriptors(settings)
     yield from machine.clock()
     if offline:

@@ -15,6 +15,7 @@ from smtpguard.cli.store import asked
 from smtpguard.cli.tally import many, rfc3339
 from smtpguard.history import told
 from smtpguard.history.account import Account, accounts, notices
+from smtpguard.history.report import is_enforced
 from smtpguard.history.tables import FindingRow, NoticeRow, RefusalRow
 from smtpguard.mail.reply import clean
 
@@ -96,9 +97,10 @@ def _refusal(row: RefusalRow, lately: int) -> list[Row]:
 
 
 def _warned(row: FindingRow) -> str:
-    """`SPF003 error: hard fail (observed; enforcing answers 550; the next hop rejected it)`."""
+    """`HDR001 error: there is no From: field (observed; enforcing answers 550; the next hop rejected it)`."""
     acted = "observed" if row.action == "observe" else row.action
-    would = f"; enforcing answers {row.answer}" if row.action == "observe" and row.answer else ""
+    whence = "enforcing" if is_enforced(row) else "reject in [lint.rules]"
+    would = f"; {whence} answers {row.answer}" if row.action == "observe" and row.answer else ""
     outcome = f"; the next hop {row.outcome} it" if row.outcome else ""
     return f"{row.rule} {row.severity}: {row.message} ({acted}{would}{outcome})"
 

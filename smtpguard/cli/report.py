@@ -1,8 +1,9 @@
 """`smtpguard report`: the history summed up: how much was refused, why, by whom, and how well lint foresaw it.
 
 `--by category|provider|sender|code` counts refusals, a recipient each; `--by rule` sets each rule of lint against what
-the next hop then said; `--would-reject` is what enforcing would have done. Counts are kept in slots of ten minutes: a
-period begins at the slot that holds its beginning. Exit codes: 0; 2 and 75 as with `store`.
+the next hop then said; `--would-reject` is what enforcing would have done, and what every rule would have done as
+`reject` in `[lint.rules]`. Counts are kept in slots of ten minutes: a period begins at the slot that holds its
+beginning. Exit codes: 0; 2 and 75 as with `store`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any, Final, Literal, get_args
 from smtpguard.cli.options import EXIT_FINE
 from smtpguard.cli.store import asked, failed
 from smtpguard.cli.summary import percent
-from smtpguard.cli.tally import rfc3339
+from smtpguard.cli.tally import many, rfc3339
 from smtpguard.history import Database, StoreError, report
 from smtpguard.mail.reply import clean
 
@@ -39,7 +40,7 @@ Cell = str | int | float | None
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """A report before it is drawn: what it says in a sentence, columns, rows; `machine` is the whole for JSON.
+    """A report before it is drawn: what it says in a sentence a line, columns, rows; `machine` is the whole for JSON.
 
     `weights` give each row's bar its length; empty: no bars.
     """
@@ -124,22 +125,31 @@ def _of_rules(lines: Sequence[report.RuleLine], since: float, until: float) -> S
 
 
 def _of_enforcing(found: report.WouldReject) -> Sheet:
-    told = found.rejected + found.accepted
-    right = f"; the next hop rejected {found.rejected:,} of them, and took {found.accepted:,}" if told else ""
     sentence = (
-        f"{_period(found.since, found.until)}: enforcing every rule would have rejected {found.messages:,} "
-        f"message{'' if found.messages == 1 else 's'}{right}"
+        f"{_period(found.since, found.until)}: enforcing would have refused {_messages(found.enforcing)}\n"
+        f"every rule as reject in [lint.rules] would have refused {_messages(found.every)}"
     )
+    lines = zip(found.by_rule, _rule_objects(found.by_rule), strict=True)
     machine = {
         "since": rfc3339(found.since),
         "until": rfc3339(found.until),
-        "messages": found.messages,
-        "rejected": found.rejected,
-        "accepted": found.accepted,
-        "by_rule": _rule_objects(found.by_rule),
+        "enforcing": found.enforcing._asdict(),
+        **found.every._asdict(),
+        "by_rule": [{**told, "certain": line.is_certain} for line, told in lines],
     }
+    rows = tuple(
+        (*row, "enforce" if line.is_certain else "reject in [lint.rules]")
+        for line, row in zip(found.by_rule, _rule_rows(found.by_rule), strict=True)
+    )
     weights = tuple(line.would_reject for line in found.by_rule)
-    return Sheet(sentence, _RULE_COLUMNS, _rule_rows(found.by_rule), machine, weights)
+    return Sheet(sentence, (*_RULE_COLUMNS, "by"), rows, machine, weights)
+
+
+def _messages(found: report.Messages) -> str:
+    """`2 messages; the next hop rejected 1 of them, and took 1`."""
+    is_told = found.rejected or found.accepted
+    right = f"; the next hop rejected {found.rejected:,} of them, and took {found.accepted:,}" if is_told else ""
+    return f"{many(found.messages, 'message')}{right}"
 
 
 _RULE_COLUMNS: Final = ("rule", "severity", "findings", "rejected", "accepted", "right %", "would reject")

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from smtpguard.classify import GROUPS, PROVIDERS, Classifier, Rule, RuleError, rules_of
 from smtpguard.classify.categories import BY_NAME, group_of, guide
+from smtpguard.classify.rules import LIKELY
 from smtpguard.cli import lint_rules
 from smtpguard.cli.options import EXIT_FINE, EXIT_FOUND, EXIT_USAGE
 from smtpguard.cli.tally import many
@@ -23,11 +24,14 @@ from smtpguard.config import rule_files
 from smtpguard.lint.reference import FAMILIES
 from smtpguard.mail.reply import Reply, Verb, clean
 
-MAX_SHAPES: Final = 10_000
 MAX_SHOWN: Final = 200
-"""Characters of an unmatched reply."""
+"""Characters of an example that is read otherwise."""
 MAX_NOTES: Final = 10
 """Of what `test` says is read otherwise."""
+_LIKELY: Final = (
+    "no rule, but all words of a reply weighed together, where the rules say nothing or little",
+    "It cannot say why, and is less sure than a rule: `smtpguard rules unmatched` lists what it read, to write rules.",
+)
 
 
 # --- list and show -----------------------------------------------------------------------------------------------
@@ -68,7 +72,12 @@ def show_list(own: Sequence[Path], *, category: str, provider: str, family: str,
 
 
 def show_rule(own: Sequence[Path], id: str, *, as_json: bool, color: bool) -> int:
-    """One rule with all its knowledge."""
+    """One rule with all its knowledge; of `likely`, which is none, what it stands for."""
+    if id == LIKELY:
+        title, reason = _LIKELY
+        described = json.dumps({"id": LIKELY, "kind": "reader", "title": title, "reason": reason})
+        print(described if as_json else f"{_bold(LIKELY) if color else LIKELY}: {title}\n  {reason}")
+        return EXIT_FINE
     try:
         rule = next((rule for rule in rules_of(own) if rule.id == id), None)
     except RuleError as error:

@@ -1,4 +1,4 @@
-"""`smtpguard store ...`: the history's upkeep; and how each command that asks the history opens it.
+"""`smtpguard store ...`: the history's upkeep; how each command that asks the history opens it; how `check` sees it.
 
 migrate  apply what a new version changed      prune  delete what is over      stats  how much there is, since when
 Exit codes: 0; 2 where there is no store or it cannot be used; 75 where it is locked or away: try again.
@@ -7,12 +7,15 @@ Exit codes: 0; 2 where there is no store or it cannot be used; 75 where it is lo
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
+from smtpguard.cli.finding import Finding
 from smtpguard.cli.options import EXIT_FINE, EXIT_TEMPORARY, EXIT_USAGE
 from smtpguard.cli.tally import many, rfc3339
 from smtpguard.history import Away, Database, Engine, StoreError, engine_of, schema, upkeep
@@ -56,6 +59,58 @@ def _engine(url: str) -> Engine:
     if engine.name == "memory":
         raise StoreError('store.url is "": the history is in the memory of the service, and nowhere else')
     return engine
+
+
+def looked_at(url: str, why: str, *, offline: bool) -> Finding:
+    """Whether the history can be kept at `url`, for `check`; no table is touched. `why`: it is not where it should be.
+
+    `url` and `why` are those of `service.memory.place`. A server is not asked `offline`.
+    """
+    if not url:
+        said = why or 'it is "": the history is in the memory of the service, and ends with it'
+        return Finding("store.url", "warn", said, _IN_MEMORY)
+    try:
+        engine = engine_of(url)
+    except StoreError as error:
+        return Finding("store.url", "fail", str(error), "correct store.url, or install what it needs")
+    if offline and engine.name == "postgresql":
+        return Finding("store.url", "skip", f"{engine.where} was not asked")
+    try:
+        return Finding("store.url", "ok", f"{engine.where}: {_usable(engine)}")
+    except StoreError as error:
+        said = str(error).removeprefix(f"{engine.where}: ")
+        remedy = "mail goes on without, but no event is kept: mend it, or name another store.url"
+        return Finding("store.url", "fail", f"{engine.where}: {said}", remedy, is_temporary=isinstance(error, Away))
+    finally:
+        engine.close()
+
+
+_IN_MEMORY: Final = "report, suppress and explain ID need a file or a server; or check as the user smtpguard runs as"
+
+
+def _usable(engine: Engine) -> str:
+    """In what state a store is that can be written; StoreError where it cannot."""
+    if engine.name == "sqlite":
+        file = Path(engine.where).absolute()
+        needed = file if file.exists() else file.parent
+        if not os.access(needed, os.W_OK):
+            raise StoreError(f"{needed} is not there, or this user may not write it")
+        if needed is not file:
+            return "not there yet, `smtpguard serve` makes it"
+    database = engine.connect(create=False)
+    try:
+        with database.transaction():
+            pass  # it takes the right to write
+        try:
+            at = schema.applied(database)
+        except Away:  # it could be had a moment ago: it has no tables yet
+            at = 0
+        if at < schema.NEWEST:
+            return f"{f'schema {at}' if at else 'empty'}, `smtpguard serve` makes it schema {schema.NEWEST}"
+        schema.check(database)
+        return f"can be written, {octets(database.size())}"
+    finally:
+        database.close()
 
 
 def failed(command: str, error: StoreError) -> int:

@@ -24,7 +24,16 @@ _MAX_LINE: Final = 1 << 20  # octets; the log's own are shorter
 _HEAD: Final = frozenset(("@timestamp", "log.level", "message", "event.action"))
 # The lines of a transaction, or of a notice about one, have some thirty fields. Those that a person asks for: beside
 # the message, and below it.
-_OF_MAIL: Final = frozenset(("recipient-refused", "recipient-accepted", "transaction", "notice-received"))
+_OF_MAIL: Final = frozenset(
+    (
+        "recipient-refused",
+        "recipient-accepted",
+        "policy-applied",
+        "suppression-added",
+        "transaction",
+        "notice-received",
+    )
+)
 _BESIDE: Final = {
     "smtp.mail_from": "from",
     "smtp.rcpt_to": "to",
@@ -33,6 +42,7 @@ _BESIDE: Final = {
     "smtp.size": "size",
     "event.id": "id",
     "smtpguard.notice.at": "at",
+    "smtpguard.findings": "findings",
 }
 _BELOW: Final = {
     "error.message": "error",
@@ -66,7 +76,8 @@ def run(file: Path, *, problems: bool, last: int, follow: bool, color: bool) -> 
 def render(line: bytes, *, problems: bool = False, color: bool = False) -> bytes:
     """A line of the log, as `log.format = "console"` has it but shorter; b"" where it is not wanted or empty.
 
-    Of a transaction or a notice that is who, to whom and by which ids; of a refusal what was said, why, what to do.
+    Of a transaction or a notice that is who, to whom, by which ids, and what lint found; of a refusal what was said,
+    why, what to do.
     """
     text = line.decode("utf-8", "replace").rstrip("\r\n")
     event = _event(text)
@@ -81,9 +92,14 @@ def render(line: bytes, *, problems: bool = False, color: bool = False) -> bytes
     if action in _OF_MAIL:
         told = [(label, event[key]) for key, label in _BELOW.items() if event.get(key)]
         below = b"".join(_below(label, str(value)) for label, value in told)
-        fields = {label: event[key] for key, label in _BESIDE.items() if key in event}
+        fields = {label: _joined(event[key]) for key, label in _BESIDE.items() if key in event}
         action = ""  # the message says it
     return console_line(_seconds(event), level, action, message, fields, color=color) + below
+
+
+def _joined(value: object) -> object:
+    """`DKM001,SPF003` for a list."""
+    return ",".join(map(str, value)) if isinstance(value, list) else value
 
 
 def _below(label: str, value: str) -> bytes:

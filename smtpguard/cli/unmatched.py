@@ -1,7 +1,8 @@
 """`smtpguard rules unmatched`: the replies that no rule explains, grouped and counted, the most frequent first.
 
 Out of files (whatever `explain` takes), or out of the history where none is named. The rules are those of now: what an
-operator's new rule explains is gone from the list. Exit codes: 0; 2 and 75 for what cannot be read now.
+operator's new rule explains is gone from the list. What was only read by all its words together (`likely`) has no rule
+either, and is on it. Exit codes: 0; 2 and 75 for what cannot be read now.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from smtpguard.classify import Classifier, RuleError, load
+from smtpguard.classify import Classification, Classifier, RuleError, load
 from smtpguard.classify.notice import REFUSED
+from smtpguard.classify.rules import LIKELY
 from smtpguard.cli.options import EXIT_FINE, EXIT_USAGE
 from smtpguard.cli.source import Source, Unreadable
 from smtpguard.cli.store import asked, failed
@@ -26,8 +28,6 @@ from smtpguard.mail.reply import Reply, Verb, clean
 MAX_SHAPES: Final = 10_000
 MAX_SHOWN: Final = 200
 """Characters of an unmatched reply."""
-MAX_KEPT: Final = 10_000
-"""Refusals of the history that are looked at, the newest."""
 
 
 @dataclass(slots=True)
@@ -93,16 +93,16 @@ def _in_files(tally: Tally, names: Sequence[str]) -> _Groups:
                 if reply is None or notice.action not in REFUSED:
                     continue
                 groups.refused += 1
-                if tally.meaning(notice, reply).category == "unknown":
+                if _is_unexplained(tally.meaning(notice, reply)):
                     groups.add(reply, str(reply) if notice.has_code else reply.text, notice.host)
     return groups
 
 
 def _in_history(classifier: Classifier, url: str) -> _Groups:
-    """What was unknown when it came, and still is."""
+    """What no rule explained when it came, and none does now: of the newest `report.MAX_REJECTIONS`."""
     groups = _Groups()
     with asked(url) as database:
-        kept = report.rejections(database, category="unknown", limit=MAX_KEPT)
+        kept = report.rejections(database, unexplained=True, limit=report.MAX_REJECTIONS)
     for rejection in kept:
         refusal = rejection.refusal
         if not refusal.code:  # the next hop said nothing
@@ -110,6 +110,10 @@ def _in_history(classifier: Classifier, url: str) -> _Groups:
         groups.refused += 1
         text = f"{refusal.code} {refusal.enhanced} {refusal.text}".replace("  ", " ")
         reply = Reply.of(text, Verb(refusal.verb))
-        if classifier.match(reply, refusal.host).category == "unknown":
+        if _is_unexplained(classifier.match(reply, refusal.host)):
             groups.add(reply, text, refusal.host)
     return groups
+
+
+def _is_unexplained(meaning: Classification) -> bool:
+    return meaning.category == "unknown" or meaning.rule == LIKELY

@@ -174,7 +174,7 @@ class Gather:
         ptr = await ask.ptr(address)
         forward = {name: await _addresses(ask, name) for name in ptr.records[:MAX_HOSTS]}
         listed = await self._blocklists.ip(address) if self._blocklists is not None else ()
-        listings = () if isinstance(listed, Missing) else listed
+        listings = None if isinstance(listed, Missing) else listed
         return EgressAddress(address, ptr if ptr.is_known else None, forward, listings)
 
     async def _find_listings(self, domain: str) -> Found[tuple[Listing, ...]]:

@@ -56,7 +56,7 @@ LINT: Final = "lint"
 IN_LOOP: Final = 256 * 1024
 """Octets of a message that is read in the event loop."""
 READ_WITHIN_S: Final = 30.0
-"""How long a message waits for its turn in the thread, and is looked at there; then the lint does without."""
+"""How long a message waits for its turn in the thread, and is read or looked at there; then the lint does without."""
 _ACTS: Final = (Action.REJECT, Action.DEFER)
 
 T = TypeVar("T")
@@ -95,8 +95,9 @@ class Inspections:
         return body.size <= IN_LOOP
 
     async def in_thread(self, work: Callable[[], T]) -> T:
-        """Read a large message, when its turn comes; RuntimeError after `close`."""
-        return await asyncio.get_running_loop().run_in_executor(self._readers, work)
+        """Read a large message, when its turn comes; TimeoutError after READ_WITHIN_S, RuntimeError after `close`."""
+        async with asyncio.timeout(READ_WITHIN_S):
+            return await asyncio.get_running_loop().run_in_executor(self._readers, work)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Go on with an inspection when what it waits for is there."""
@@ -193,9 +194,7 @@ class Inspection:
     async def _at_dot_of_large(self, body: Body, then: Callable[[Finding | None], None]) -> None:
         before = len(self.report.findings)
         try:
-            async with asyncio.timeout(READ_WITHIN_S):
-                read = await self._shared.in_thread(partial(reading, body))
-                await self._look_at_large(read)
+            await self._look_at_large(await self._shared.in_thread(partial(_reading_large, body)))
         except Exception as fault:
             self._skip(fault)
         then(self._first_acting(before))
@@ -208,7 +207,12 @@ class Inspection:
             self._look_at_mail()
             self._look_at_rcpts()
             found = Report()
-            await self._shared.in_thread(partial(self._run, Stage.DATA, facts, found, is_bulk=is_bulk))
+
+            def judge() -> None:
+                self._run(Stage.DATA, facts, found, is_bulk=is_bulk)
+                read.message.rest()
+
+            await self._shared.in_thread(judge)
             self.report.findings += found.findings
             self.report.skipped += found.skipped
         finally:
@@ -389,6 +393,13 @@ class Inspection:
         known = {name: had(found) for name, found in asked.organizations.items()}
         organizations = {name: found for name, found in known.items() if not isinstance(found, Missing)}
         return Dmarc(asked.own.header_from, walked, suffixed, domain, passing, organizations)
+
+
+def _reading_large(body: Body) -> Read:
+    """Read it; others may be read before its turn comes again, and it holds no memory meanwhile."""
+    read = reading(body)
+    read.message.rest()
+    return read
 
 
 def _listings(kind: type[Any], domains: Sequence[str], listed: Mapping[str, Any]) -> Any:

@@ -197,6 +197,12 @@ class Acceptor:
         except OSError:
             connection.close()
             self._left(door)
+        except asyncio.CancelledError:  # we stop: uvloop has closed it, and tells nobody
+            if door.transport is not None:
+                door.connection_lost(None)
+            else:
+                self._left(door)
+            raise
 
     def _left(self, door: Door) -> None:
         self.sessions.discard(door)

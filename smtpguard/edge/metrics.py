@@ -232,13 +232,23 @@ class Metrics:
         if record.findings or record.skipped:
             self._inspected(record)
         if record.diverted:
-            self.policy_actions.labels("reroute").value += len(record.diverted)
+            self._diverted(record.diverted)
         if record.next_hop_s:
             self._next_hop.observe(record.next_hop_s)
         if record.accepted:
             self._accepted(record.accepted)
         for refusal in record.refusals:
             self._refusal(refusal)
+
+    def _diverted(self, refusals: Sequence[Refusal]) -> None:
+        """What a next hop said, though the MTA was not told: another one was tried."""
+        self.policy_actions.labels("reroute").value += len(refusals)
+        for refusal in refusals:
+            said = refusal.said or refusal.answer
+            klass = 4 if said.klass == 4 else 5
+            self._refused[klass][refusal.classification.category].value += 1
+            self._sources[refusal.source, klass].value += 1
+            self._reply(said)
 
     def _inspected(self, record: Record) -> None:
         for finding in record.findings:

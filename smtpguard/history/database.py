@@ -109,6 +109,8 @@ def engine_of(url: str) -> Engine:
         try:
             from smtpguard.history.postgres import PostgresEngine
         except ImportError:
-            raise StoreError("store.url: PostgreSQL needs psycopg: pip install 'smtpguard[postgres]'") from None
+            raise StoreError(
+                "store.url: PostgreSQL needs psycopg: pip install 'smtpguard[postgres]', from the source '.[postgres]'"
+            ) from None
         return PostgresEngine(url)
     raise StoreError('store.url is neither "", sqlite:////path/of/file.db nor postgresql://host/name')

@@ -6,9 +6,11 @@ a period therefore begins at the slot that holds its beginning, and says so. A r
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
+from smtpguard.classify.rules import LIKELY
 from smtpguard.history.database import Database
 from smtpguard.history.tables import (
     FINDINGS,
@@ -19,6 +21,7 @@ from smtpguard.history.tables import (
     TransactionRow,
     slot_of,
 )
+from smtpguard.lint import RULES
 
 By = Literal["category", "provider", "sender", "code"]
 
@@ -134,6 +137,12 @@ class RuleLine:
     would_defer: int = 0
 
     @property
+    def is_certain(self) -> bool:
+        """Whether `lint.mode = "enforce"` refuses for the rule; any other does where `[lint.rules]` names it."""
+        known = RULES.get(self.rule)
+        return known is not None and known.is_certain
+
+    @property
     def precision(self) -> float | None:
         """The part of the findings that the next hop confirmed; None where it said neither yes nor no for good."""
         told = self.rejected + self.accepted
@@ -159,39 +168,70 @@ def rules(database: Database, since: float, until: float) -> tuple[RuleLine, ...
     return tuple(sorted(lines, key=lambda line: (-line.findings, line.rule)))
 
 
-class WouldReject(NamedTuple):
-    """What enforcing every rule that may reject would have done in a period, in messages.
+_CERTAIN: Final = tuple((rule.code, rule.severity.value) for rule in RULES.values() if rule.is_certain)
+"""What `lint.mode = "enforce"` refuses for: a hit that says itself milder than its rule is, is observed still."""
 
-    `messages` would have been rejected by us: of these the next hop `rejected` some itself and `accepted` others,
-    wrongly kept from it; `by_rule` says which rules, one message counting for each that found something.
+
+def is_enforced(finding: FindingRow) -> bool:
+    """Whether `lint.mode = "enforce"` alone refuses for such a finding."""
+    return (finding.rule, finding.severity) in _CERTAIN
+
+
+class Messages(NamedTuple):
+    """Messages that we would have rejected; of these the next hop rejected some itself, and took others."""
+
+    messages: int
+    rejected: int
+    accepted: int
+
+
+class WouldReject(NamedTuple):
+    """What refusing for what was only observed would have done in a period.
+
+    `enforcing` is what `lint.mode = "enforce"` does, `every` what every rule as `reject` in `[lint.rules]` does; the
+    history knows no configuration, so rules that `[lint.rules]` sets count as any other. `by_rule` says which rules,
+    the certain ones first, one message counting for each that found something.
     """
 
     since: float
     until: float
-    messages: int
-    rejected: int
-    accepted: int
+    enforcing: Messages
+    every: Messages
     by_rule: tuple[RuleLine, ...]
 
 
 def would_reject(database: Database, since: float, until: float) -> WouldReject:
     """The findings that were only observed, of rules that may reject."""
     start = slot_of(since)
-    counts = dict(
-        database.query(
-            "SELECT outcome, COUNT(*) FROM (SELECT id, MAX(CASE outcome WHEN 'rejected' THEN 2 WHEN 'accepted' THEN 1 "
-            "ELSE 0 END) AS outcome FROM findings WHERE at >= ? AND at <= ? AND action = 'observe' AND answer >= 500 "
-            "GROUP BY id) AS messages GROUP BY outcome",
-            (start, until),
-        )
-    )
+    certain = " OR ".join(["(rule = ? AND severity = ?)"] * len(_CERTAIN))
     by_rule = tuple(
         sorted(
             (line for line in rules(database, since, until) if line.would_reject),
-            key=lambda line: (-line.would_reject, line.rule),
+            key=lambda line: (not line.is_certain, -line.would_reject, line.rule),
         )
     )
-    return WouldReject(start, until, sum(counts.values()), counts.get(2, 0), counts.get(1, 0), by_rule)
+    return WouldReject(
+        start,
+        until,
+        _messages(database, start, until, f"AND ({certain})", [part for pair in _CERTAIN for part in pair]),
+        _messages(database, start, until),
+        by_rule,
+    )
+
+
+def _messages(
+    database: Database, start: int, until: float, further: str = "", params: Sequence[object] = ()
+) -> Messages:
+    """The messages with a finding that was only observed; `further` is a further condition on it, in SQL."""
+    counts = dict(
+        database.query(
+            "SELECT outcome, COUNT(*) FROM (SELECT id, MAX(CASE outcome WHEN 'rejected' THEN 2 WHEN 'accepted' THEN 1 "  # noqa: S608 - a condition of ours
+            "ELSE 0 END) AS outcome FROM findings WHERE at >= ? AND at <= ? AND action = 'observe' AND answer >= 500 "
+            f"{further} GROUP BY id) AS messages GROUP BY outcome",
+            (start, until, *params),
+        )
+    )
+    return Messages(sum(counts.values()), counts.get(2, 0), counts.get(1, 0))
 
 
 # --- single events ---------------------------------------------------------------------------------------------------
@@ -242,9 +282,13 @@ def rejections(
     category: str = "",
     provider: str = "",
     rcpt_id: str = "",
+    unexplained: bool = False,
     limit: int = 100,
 ) -> list[Rejection]:
-    """Refusals since then, 4xx and 5xx, the newest first; "" is any. `category` may be a group, as `auth`."""
+    """Refusals since then, 4xx and 5xx, the newest first; "" is any. `category` may be a group, as `auth`.
+
+    `unexplained`: only those that no rule explained, be it that all their words together had a likely meaning.
+    """
     conditions = ["r.at >= ?"]
     params: list[object] = [since]
     for column, value in (("provider", provider), ("rcpt_id", rcpt_id)):
@@ -254,6 +298,9 @@ def rejections(
     if category:
         conditions.append("(r.category = ? OR substr(r.category, 1, ?) = ?)")
         params += [category, len(category) + 1, f"{category}."]
+    if unexplained:
+        conditions.append("(r.category = 'unknown' OR r.rule = ?)")
+        params.append(LIKELY)
     of = ", ".join(f"r.{name}" for name in RefusalRow._fields)
     rows = database.query(
         f"SELECT {of}, t.queue_id, t.message_id, t.sender, t.sender_domain "  # noqa: S608 - columns of a table

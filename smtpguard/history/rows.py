@@ -226,7 +226,7 @@ def _outcome(record: Record, rcpt: bytes | None) -> str:
     """What the next hop said to this mail, or to this recipient of it: a refusal of any weighs more than a 2xx."""
     said = {
         refusal.said.klass
-        for refusal in record.refusals
+        for refusal in (*record.refusals, *record.diverted)
         if refusal.source == "next_hop" and refusal.said is not None and (rcpt is None or refusal.rcpt in (None, rcpt))
     }
     if 5 in said:

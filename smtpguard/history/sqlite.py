@@ -164,14 +164,14 @@ class FileEngine:
     def connect(self, *, create: bool = True) -> Database:
         if not self._path.exists():
             if not create:
-                raise StoreError(f"{self.where}: there is no history yet; `smtpguard serve` makes it")
+                raise self._absent()
             self._create()
         return self._open("rw")
 
     @contextmanager
     def reading(self) -> Iterator[Database]:
         if not self._path.exists():
-            raise StoreError(f"{self.where}: there is no history yet; `smtpguard serve` makes it")
+            raise self._absent()
         database = self._open("rw" if os.access(self._path, os.W_OK) else "ro")
         try:
             yield database
@@ -180,6 +180,12 @@ class FileEngine:
 
     def close(self) -> None:
         pass  # nothing is kept open
+
+    def _absent(self) -> StoreError:
+        return StoreError(
+            f"{self.where}: there is no history yet; `smtpguard serve` makes it; where its folder cannot be written "
+            "the history is in the service's memory: set store.url"
+        )
 
     def _create(self) -> None:
         """An empty file that only its owner and group read; root makes it for whom the folder belongs to."""

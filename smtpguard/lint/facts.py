@@ -135,7 +135,8 @@ class EgressAddress:
     ptr: Answer[str] | None = None
     forward: Mapping[str, tuple[Answer[IpAddress], ...]] = field(default_factory=dict)
     """A and AAAA of each PTR name."""
-    listings: tuple[Listing, ...] = ()
+    listings: tuple[Listing, ...] | None = ()
+    """None where no list could be asked."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ _ALL: Final = ("listed", "policy", *_SLIGHT)
 
 def _of_egress(egress: Egress, kinds: Container[str]) -> Hits:
     for one in egress.addresses:
-        yield from _hits(str(one.address), str(one.address), one.listings, kinds)
+        yield from _hits(str(one.address), str(one.address), one.listings or (), kinds)
 
 
 @rule(

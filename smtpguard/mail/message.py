@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import cached_property
+from mmap import MADV_DONTNEED, mmap
 from typing import TYPE_CHECKING, Final
 
 from smtpguard.mail.fields import HEADER_LIMIT, Fields, unfolded
@@ -134,6 +135,11 @@ class Message(Fields):
     def long_lines(self) -> LongLines | None:
         """The lines, of header and body, that are longer than SMTP takes; None where none is."""
         return long_lines(self.raw)
+
+    def rest(self) -> None:
+        """Give back the memory that reading a mapped file took; what is asked for later is read again."""
+        if isinstance(self.raw, mmap):
+            self.raw.madvise(MADV_DONTNEED)
 
     def let_go(self) -> None:
         """Forget what was read of the body: parts hold their message, which else waits for the garbage collector."""

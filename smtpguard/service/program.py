@@ -62,7 +62,11 @@ async def _serve(service: Service, supervisor: Supervisor) -> None:
             await hangup.wait()
             hangup.clear()
             supervisor.reloading()
-            taken = await service.reload()
+            try:
+                taken = await service.reload()
+            except Exception as error:  # a fault of ours: the settings in force stay, and the next SIGHUP is heard
+                taken = False
+                service.log.event("config-reloaded", "a fault of ours", level="error", error=error)
             supervisor.ready(service.status if taken else f"{service.status}; the last reload was refused, see the log")
 
     async def alive(every_s: float) -> None:

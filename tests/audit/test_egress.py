@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, ip_address
 from typing import Any
 
 import pytest
@@ -89,6 +89,20 @@ async def test_a_helo_name_that_cannot_be_had() -> None:
 async def test_blocklists(said: Any, expected: list[Any]) -> None:
     found = await audited({}, Lists({OURS: said}))
     assert told(found[1:-1]) == expected
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("203.0.113.7", " is no public address: lists are not asked"),
+        ("::ffff:10.0.0.1", " is no public address: lists are not asked"),
+        ("8.8.8.8", ": not to be said (no list for it)"),
+    ],
+)
+async def test_lists_are_not_asked_of_addresses_that_are_not_public(address: str, said: str) -> None:
+    ours = ip_address(address)
+    found = await ask(Zone(but({})), Lists({ours: Missing("no list for it")}), [ours], "mail.good.test")
+    assert f"{ours}{said}" in [line.message for line in lines(found) if line.state == "skip"]
 
 
 def test_a_domain_on_a_list_and_one_of_which_nothing_is_known() -> None:

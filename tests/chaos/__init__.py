@@ -7,6 +7,7 @@ mta.py     the client: many sessions on both doors, retries until each recipient
 ledger.py  what was said against what was taken: the laws L, D, B, T, W and V of the design, as sums
 guard.py   `smtpguard serve` as a process: its log watched line by line, ended and begun again on the same ports
 cases.py   what is done to it: a case a row of the report
+real.py    the same with Postfix as the client
 __main__   the command: a table, JSON, and exit code 1 where a law was broken
 
 An attempt is known by number on both sides (the message says which one it is), so that each copy at the next hop is

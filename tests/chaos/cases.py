@@ -24,6 +24,7 @@ from typing import Any, Final
 
 from smtpguard.sandbox import DEFAULT_KEYWORDS, Delay, Drip, FalseTls, Garbage, Ok, Say, Script
 from tests.certs import CaAndServer, ca_and_server, server_context
+from tests.chaos import real
 from tests.chaos.guard import LIMIT_S, QUICK, Guard
 from tests.chaos.hop import FAULTS, Dice, Hop, at
 from tests.chaos.ledger import Ledger
@@ -524,6 +525,19 @@ async def clock(effort: Effort, seed: int) -> Row:
     return row.settle(ledger)
 
 
+# -- a real MTA ---------------------------------------------------------------------------------------------------
+
+
+async def postfix(effort: Effort, seed: int) -> Row:
+    """Postfix in front, over LMTP, with 50 % faults behind and ten kills between."""
+    row = Row("postfix", "a real MTA: queue empties, exactly once outside the window, one bounce a refused message")
+    row.skipped = real.missing()
+    if not row.skipped:
+        ledger, row.figures = await real.play(effort.messages // 2, seed)
+        row.violations = ledger.violations
+    return row
+
+
 # -- TLS ------------------------------------------------------------------------------------------------------------
 
 
@@ -593,4 +607,5 @@ CASES: Final[Mapping[str, Callable[[Effort, int], Awaitable[Row]]]] = {
     "dead-dns": dead_dns,
     "clock": clock,
     "tls": tls,
+    "postfix": postfix,
 }

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from dataclasses import dataclass
 
 import pytest
+import uvloop
 
+from smtpguard.edge.smtpd import Door
 from smtpguard.sandbox import Drip, Ok, Script, Turn
 from tests.harness import MESSAGE, Client, code, relay
 
@@ -79,3 +82,32 @@ async def test_a_half_answer_to_the_dot_does_not_shorten_its_time() -> None:
     async with relay(script=Script({"DOT": InTwoHalves(1.5)}), next_hop=limits) as guard, Client(guard.smtp) as client:
         await client.greet()
         assert await sent(client) == "250 2.0.0"
+
+
+def test_a_client_that_connects_at_the_moment_of_a_stop_does_not_break_it() -> None:
+    """uvloop closes what is being accepted, and tells nobody: the goodbye to it raised, and cut all others off."""
+
+    async def play() -> None:
+        async with relay() as guard:
+            acceptor, keeper = guard.service._acceptor, guard.service._keeper
+            assert acceptor is not None
+            assert keeper is not None
+            ours, theirs = socket.socketpair()
+            ours.setblocking(False)
+
+            class Stopped(Door):
+                def begin(self) -> None:
+                    super().begin()
+                    accepting.cancel()
+
+            door = Stopped("smtp", keeper, guard.service._new_id, acceptor._left)
+            accepting = asyncio.get_running_loop().create_task(acceptor._begin(door, ours, is_tcp=False))
+            with theirs:
+                await asyncio.gather(accepting, return_exceptions=True)
+                assert accepting.cancelled()
+                assert not acceptor.sessions
+                assert await acceptor.drain(1.0) == 0
+                assert guard.sample("sessions_in_progress", door="smtp") == 0
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(play())

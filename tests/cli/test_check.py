@@ -293,6 +293,17 @@ def test_offline_skips_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture
     ]
 
 
+def test_the_history_is_looked_at(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "s.toml"
+    said = {}
+    for url in ("", f"sqlite:///{tmp_path}/h.db", f"sqlite:///{tmp_path}/none/h.db"):
+        file.write_text(f'{NO_PORTS}[next_hop.default]\nhost = "127.0.0.1"\n[store]\nurl = "{url}"\n')
+        code = command(file, as_json=True)
+        checks = json.loads(capsys.readouterr().out)["checks"]
+        said[url] = (code, *[each["state"] for each in checks if each["name"] == "store.url"])
+    assert list(said.values()) == [(0, "warn"), (0, "ok"), (1, "fail")]
+
+
 # and nothing that the DNS would be asked for
 NO_PORTS = '[lint]\nmode = "off"\n[listen]\nlmtp = "127.0.0.1:0"\nsmtp = ""\n[http]\nlisten = ""\n'
 

@@ -40,7 +40,11 @@ def history(tmp_path: Path) -> str:
     )
     with started(url, clock=time) as store:
         for number, at in ((1, now - 3600), (2, now - 60)):
-            found = [Found("SPF003"), Found("DMA002", "warning", "reject", "no record", None)]
+            found = [
+                Found("SPF003"),
+                Found("HDR001", message="no From: field"),
+                Found("DMA002", "warning", "reject", "no record", None),
+            ]
             store.write(numbered(number, refused, at=at, queue_id="4AbcDef12"), found)
         store.write(numbered(3, refusal(said=None, rcpt=None, count=2, answer="451 4.4.1 no", failure=GONE), at=now))
         assert store.flush(20.0)
@@ -62,7 +66,8 @@ def test_an_event_id_tells_what_happened(history: str, capsys: pytest.CaptureFix
     assert rows["Lately"].strip().startswith("2 times in 24 hours")
     warned = [line.split(":", 1)[1].strip() for line in said.splitlines() if line.startswith("We warned")]
     assert warned == [
-        "SPF003 error: hard fail (observed; enforcing answers 550; the next hop rejected it)",
+        "SPF003 error: hard fail (observed; reject in [lint.rules] answers 550; the next hop rejected it)",
+        "HDR001 error: no From: field (observed; enforcing answers 550; the next hop rejected it)",
         "DMA002 warning: no record (reject; the next hop rejected it)",
     ]
     assert "550 5.7.26 <j***@example.org> [2J not accepted" in said
@@ -76,7 +81,7 @@ def test_a_queue_id_tells_each_attempt(history: str, capsys: pytest.CaptureFixtu
         assert heads == ["000000000002", "000000000001"]
     assert explain("4AbcDef12", store_url=history, as_json=True) == 0
     newest, _ = map(json.loads, capsys.readouterr().out.splitlines())
-    assert (newest["id"], newest["refusals"][0]["lately"], len(newest["findings"])) == ("000000000002", 2, 2)
+    assert (newest["id"], newest["refusals"][0]["lately"], len(newest["findings"])) == ("000000000002", 2, 3)
 
 
 def test_a_hop_failure_of_a_whole_message(history: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -121,7 +126,8 @@ def test_an_id_that_the_history_has_not(history: str, tmp_path: Path, capsys: py
         assert explain(id, store_url="") == 2
         assert "in the memory of the service" in capsys.readouterr().err
         assert explain(id, store_url=f"sqlite:///{tmp_path}/none.db") == 2
-        assert "there is no history yet" in capsys.readouterr().err
+        assert "there is no history yet" in (said := capsys.readouterr().err)
+        assert "is in the service's memory: set store.url" in said
     (tmp_path / "torn.db").write_bytes(b"no database" * 1000)
     assert explain("000000000009", store_url=f"sqlite:///{tmp_path}/torn.db") == 75
 

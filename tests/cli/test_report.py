@@ -95,13 +95,29 @@ def test_rules_against_what_was_said(url: str, capsys: pytest.CaptureFixture[str
 
 def test_what_enforcing_would_have_done(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     report(url, would_reject=True)
-    said = capsys.readouterr().out
-    assert "would have rejected 2 messages; the next hop rejected 1 of them, and took 1" in said
-    assert "HDR001" not in said
+    certain, every, *_ = capsys.readouterr().out.splitlines()
+    assert certain.endswith(": enforcing would have refused 0 messages")
+    assert every.startswith("every rule as reject in [lint.rules] would have refused 2 messages; ")
+    assert every.endswith("; the next hop rejected 1 of them, and took 1")
+    with started(url) as store:
+        store.write(numbered(6), [Found("RCP001"), Found()])
+        assert store.flush(PATIENCE_S)
+    report(url, would_reject=True)
+    certain, every, _, _, *rows = capsys.readouterr().out.splitlines()
+    assert certain.endswith(": enforcing would have refused 1 message; the next hop rejected 1 of them, and took 0")
+    assert "would have refused 3 messages; the next hop rejected 2 of them" in every
+    assert [row.split()[0] for row in rows] == ["RCP001", "SPF003"]
+    report(url, would_reject=True, format="csv")
+    assert capsys.readouterr().out.splitlines() == [
+        "rule,severity,findings,rejected,accepted,right %,would reject,by",
+        "RCP001,error,1,1,0,100.0,1,enforce",
+        "SPF003,error,3,2,1,66.7,3,reject in [lint.rules]",
+    ]
     report(url, would_reject=True, format="json")
     found = json.loads(capsys.readouterr().out)
-    assert (found["messages"], found["rejected"], found["accepted"]) == (2, 1, 1)
-    assert [line["rule"] for line in found["by_rule"]] == ["SPF003"]
+    assert found["enforcing"] == {"messages": 1, "rejected": 1, "accepted": 0}
+    assert (found["messages"], found["rejected"], found["accepted"]) == (3, 2, 1)
+    assert [(line["rule"], line["certain"]) for line in found["by_rule"]] == [("RCP001", True), ("SPF003", False)]
 
 
 def test_nothing_happened(url: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -110,7 +126,7 @@ def test_nothing_happened(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     report(url, now=AT + 9 * DAY, by="rule")
     assert capsys.readouterr().out.endswith(": lint found nothing\n")
     report(url, now=AT + 9 * DAY, would_reject=True)
-    assert capsys.readouterr().out.endswith("would have rejected 0 messages\n")
+    assert capsys.readouterr().out.endswith("would have refused 0 messages\n")
 
 
 def test_a_long_table_ends(url: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -216,6 +216,22 @@ def test_an_own_rule_explains_the_unmatched(
     assert json.loads(said(capsys))["unmatched"] == 0
 
 
+LIKELY = "554 pharmacy offers and gambling are stopped here"
+
+
+def test_what_was_only_likely_is_unmatched(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "replies.txt"
+    path.write_text(f"{LIKELY}\n550 5.1.1 User unknown\n")
+    assert unmatched([], [str(path)], as_json=True) == 0
+    assert [group["reply"] for group in json.loads(said(capsys))["replies"]] == [LIKELY]
+    assert show_rule([], "likely", as_json=False, color=False) == 0
+    first, second = said(capsys).splitlines()
+    assert first.startswith("likely: no rule")
+    assert "rules unmatched" in second
+    assert show_rule([], "likely", as_json=True, color=False) == 0
+    assert json.loads(said(capsys))["kind"] == "reader"
+
+
 def test_unmatched_of_nothing_is_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert unmatched([], [str(tmp_path / "absent")], as_json=False) == 2
     assert "absent: No such file" in capsys.readouterr().err
@@ -225,14 +241,15 @@ def test_without_a_file_the_history_is_looked_at(tmp_path: Path, capsys: pytest.
     url = f"sqlite:///{tmp_path}/history.db"
     store = Store(engine_of(url), seed=b"seed", mode="mask", retention_s=1e9)
     assert store.start(20)
-    for number, text in enumerate(("550 blorp gizmo", "550 blorp gizmo", "550 5.1.1 no such user")):
-        reply = Reply.of(text, Verb.RCPT)
-        written = record(refusal(text, meaning=load().match(reply, "mx.example.net")))
+    for number, text in enumerate(("550 blorp gizmo", "550 blorp gizmo", "550 5.1.1 no such user", LIKELY)):
+        verb = Verb.DOT if text == LIKELY else Verb.RCPT
+        meaning = load().match(Reply.of(text, verb), "mx.example.net")
+        written = record(refusal(text, verb=verb, meaning=meaning))
         written.id = f"01JD5Z8Q7KX{number}"
         store.write(written)
     store.close()
     assert unmatched([], [], as_json=True, store_url=url) == 0
     found = json.loads(said(capsys))
-    assert (found["refused"], found["unmatched"]) == (2, 2)
-    assert [group["count"] for group in found["replies"]] == [2]
+    assert (found["refused"], found["unmatched"]) == (3, 3)
+    assert [(group["count"], group["reply"]) for group in found["replies"]] == [(2, "550 blorp gizmo"), (1, LIKELY)]
     assert unmatched([], [], as_json=True, store_url=f"sqlite:///{tmp_path}/none.db") == 2

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,7 +54,7 @@ def test_prune_deletes_what_is_over(url: str, capsys: pytest.CaptureFixture[str]
     ("url", "code", "words"),
     [
         ("", 2, 'store.url is "": the history is in the memory of the service'),
-        ("sqlite:////nowhere/h.db", 2, "/nowhere/h.db: there is no history yet; `smtpguard serve` makes it"),
+        ("sqlite:////nowhere/h.db", 2, "/nowhere/h.db: there is no history yet; `smtpguard serve` makes it; where"),
         ("mysql://x", 2, "store.url is neither"),
     ],
 )
@@ -77,6 +79,76 @@ def test_a_locked_store_is_temporary(url: str, capsys: pytest.CaptureFixture[str
     finally:
         other.close()
     assert "database is locked" in capsys.readouterr().err
+
+
+# --- for check -----------------------------------------------------------------------------------------------------
+
+
+def dump(file: Path) -> list[str]:
+    with contextlib.closing(sqlite3.connect(file)) as database:
+        return list(database.iterdump())
+
+
+def test_a_history_in_memory_is_warned_of() -> None:
+    found = store.looked_at("", "kept in memory, for /x cannot be written", offline=False)
+    assert (found.state, found.message) == ("warn", "kept in memory, for /x cannot be written")
+    assert "in the memory of the service" in store.looked_at("", "", offline=False).message
+
+
+def test_a_store_that_can_be_written_is_left_as_it_is(tmp_path: Path, url: str) -> None:
+    before = dump(tmp_path / "h.db")
+    found = store.looked_at(url, "", offline=True)
+    assert (found.name, found.state) == ("store.url", "ok")
+    assert found.message.startswith(f"{tmp_path}/h.db: can be written, ")
+    assert dump(tmp_path / "h.db") == before
+
+
+def test_a_store_that_is_still_to_be_made_is_not_made(tmp_path: Path) -> None:
+    found = store.looked_at(f"sqlite:///{tmp_path}/new.db", "", offline=False)
+    assert (found.state, found.message) == ("ok", f"{tmp_path}/new.db: not there yet, `smtpguard serve` makes it")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("number", "state", "words"), [(0, "ok", "empty, `smtpguard serve`"), (99, "fail", "upgrade")])
+def test_a_store_of_another_version(number: int, state: str, words: str, tmp_path: Path) -> None:
+    other = sqlite3.connect(tmp_path / "other.db")
+    with other:
+        other.execute("CREATE TABLE x (y)")
+        if number:
+            other.execute("CREATE TABLE migrations (number, name, at)")
+            other.execute("INSERT INTO migrations VALUES (?, '', 0)", (number,))
+    other.close()
+    found = store.looked_at(f"sqlite:///{tmp_path}/other.db", "", offline=False)
+    assert (found.state, words in found.message, found.is_temporary) == (state, True, False)
+
+
+def test_a_store_that_cannot_be_had(tmp_path: Path, url: str) -> None:
+    missing = store.looked_at(f"sqlite:///{tmp_path}/none/h.db", "", offline=False)
+    assert (missing.state, missing.is_temporary) == ("fail", False)
+    assert f"{tmp_path}/none is not there, or this user may not write it" in missing.message
+    other = sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    try:
+        locked = store.looked_at(url, "", offline=False)
+    finally:
+        other.close()
+    assert (locked.state, locked.is_temporary, locked.message) == ("fail", True, f"{tmp_path}/h.db: database is locked")
+    assert store.looked_at("mysql://x", "", offline=False).state == "fail"
+
+
+def test_a_server_that_is_away_and_one_that_is_not_asked(tmp_path: Path) -> None:
+    pytest.importorskip("psycopg_pool", reason="psycopg is not installed")
+    url = f"postgresql:///x?host={tmp_path}&user=u"
+    away = store.looked_at(url, "", offline=False)
+    assert (away.state, away.is_temporary) == ("fail", True)
+    assert store.looked_at(url, "", offline=True).state == "skip"
+
+
+def test_without_its_driver_a_server_is_no_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "smtpguard.history.postgres", None)
+    found = store.looked_at("postgresql://db.example/x", "", offline=True)
+    assert (found.state, found.is_temporary) == ("fail", False)
+    assert found.message.endswith("pip install 'smtpguard[postgres]', from the source '.[postgres]'")
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,27 @@ def test_a_notice_reads_as_a_refusal_does() -> None:
     assert render(line, problems=True) == render(line)
 
 
+def test_what_lint_found_stands_beside_a_transaction() -> None:
+    found = {"event.action": "transaction", "smtp.queue_id": "6D95B20CC6A", "smtpguard.findings": ["DKM001", "SPF003"]}
+    line = event("accepted: 1 accepted, 0 refused", **found, **{"smtpguard.ms.lint": 2.5})
+    assert render(line) == (
+        b"04:05:06.789 info    accepted: 1 accepted, 0 refused queue=6D95B20CC6A findings=DKM001,SPF003\n"
+    )
+
+
+def test_what_policy_did_is_short_too() -> None:
+    common = {"event.id": "1NG5JHTRBYH0", "smtpguard.category": "rate.limited", "smtp.rcpt_to": "j***@example.org"}
+    applied = {"event.action": "policy-applied", "smtpguard.action": "defer", "smtp.reply.text": "slow down"}
+    assert render(event("defer: 550 at RCPT (rate.limited)", "warning", **common, **applied)).decode().splitlines() == [
+        "04:05:06.789 warning defer: 550 at RCPT (rate.limited) to=j***@example.org id=1NG5JHTRBYH0",
+        "             said   slow down",
+    ]
+    added = event("j***@example.org is suppressed", "warning", **common, **{"event.action": "suppression-added"})
+    assert render(added) == (
+        b"04:05:06.789 warning j***@example.org is suppressed to=j***@example.org id=1NG5JHTRBYH0\n"
+    )
+
+
 def test_any_other_line_reads_as_the_console_log_would() -> None:
     line = event("smtpguard listens", **{"event.action": "service-started", "service.version": "1 beta"})
     expected = b'04:05:06.789 info    service-started smtpguard listens service.version="1 beta"\n'

@@ -51,7 +51,7 @@ class Hop:
         self._run(change())
 
     def heard(self, verb: bytes) -> list[bytes]:
-        """The command lines of this verb since the last `start`, in order."""
+        """The command lines of this verb since the last `start`, in order (of the last 10,000 of all verbs)."""
 
         async def commands() -> list[bytes]:
             return self._sandbox.commands if self._sandbox is not None else []

@@ -86,7 +86,7 @@ def test_a_period_begins_with_a_slot_and_ends_when_it_says(database: Database) -
 def test_nothing_happened(database: Database) -> None:
     assert report.summary(database, 0, AT) == (0, AT, "category", 0, 0, 0, ())
     assert report.rules(database, 0, AT) == ()
-    assert report.would_reject(database, 0, AT).messages == 0
+    assert report.would_reject(database, 0, AT)[2:] == ((0, 0, 0), (0, 0, 0), ())
     assert report.event(database, "000000000001") is None
     assert report.rejections(database) == []
 
@@ -119,8 +119,27 @@ def test_what_enforcing_would_have_rejected_counts_messages(database: Database) 
     told(database, delivered(2), Found("HDR001"))
     told(database, delivered(3), Found(answer=Code(451)), Found(answer=None), Found(action="reject"))
     found = report.would_reject(database, AT - DAY, AT)
-    assert (found.messages, found.rejected, found.accepted) == (2, 1, 1)
+    assert found.every == (2, 1, 1)
     assert [(line.rule, line.would_reject) for line in found.by_rule] == [("HDR001", 2), ("SPF003", 1)]
+
+
+def test_enforcing_refuses_only_for_what_is_certain(database: Database) -> None:
+    told(database, numbered(1), Found())
+    told(database, numbered(2), Found(), Found("HDR001"))
+    told(database, delivered(3), Found())
+    told(database, delivered(4), Found("ENV001", "warning"))  # milder than the rule: such a hit is observed still
+    told(database, delivered(5), Found("XYZ999"))  # a rule that this version has not
+    found = report.would_reject(database, AT - DAY, AT)
+    assert (found.enforcing, found.every) == ((1, 1, 0), (5, 2, 3))
+    assert [(line.rule, line.is_certain) for line in found.by_rule] == [
+        ("ENV001", True),
+        ("HDR001", True),
+        ("SPF003", False),
+        ("XYZ999", False),
+    ]
+    (warned,) = report.event(database, "000000000004").findings  # type: ignore[union-attr]
+    assert not report.is_enforced(warned)
+    assert report.is_enforced(warned._replace(severity="error"))
 
 
 # --- single events -------------------------------------------------------------------------------------------------
@@ -155,6 +174,13 @@ def test_rejections_of_a_kind(database: Database) -> None:
     mine = MASK.id(b"jane.doe@example.org")
     assert len(report.rejections(database, rcpt_id=mine)) == 4
     assert report.rejections(database)[1].sender_domain == "other.example"
+
+
+def test_refusals_that_no_rule_explained(database: Database) -> None:
+    fill(database)
+    told(database, numbered(7, refusal(meaning=UNKNOWN._replace(category="unknown", rule=""))))
+    told(database, numbered(8, refusal(meaning=UNKNOWN._replace(rule="likely"))))
+    assert [int(found.refusal.id) for found in report.rejections(database, unexplained=True)] == [7, 8]
 
 
 def test_the_same_cause_lately(database: Database) -> None:
