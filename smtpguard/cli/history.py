@@ -62,7 +62,7 @@ def report(
         str, typer.Option("--by", metavar="WHAT", help="category, provider, sender, code; rule: how well lint foresaw.")
     ] = "category",
     would_reject: Annotated[
-        bool, typer.Option("--would-reject", help="What enforcing the rules of lint would have rejected.")
+        bool, typer.Option("--would-reject", help="What enforcing would have refused, and what each rule as reject.")
     ] = False,
     format: Annotated[str, typer.Option("--format", metavar="FORM", help="table, json, csv or md.")] = "",
     config: Config = None,

@@ -68,7 +68,8 @@ def looked_at(url: str, why: str, *, offline: bool) -> Finding:
     """
     if not url:
         said = why or 'it is "": the history is in the memory of the service, and ends with it'
-        return Finding("store.url", "warn", said, _IN_MEMORY)
+        remedy = "report, suppress and explain ID need a file or a server" + (_ANOTHER_USER if why else "")
+        return Finding("store.url", "warn", said, remedy)
     try:
         engine = engine_of(url)
     except StoreError as error:
@@ -85,7 +86,7 @@ def looked_at(url: str, why: str, *, offline: bool) -> Finding:
         engine.close()
 
 
-_IN_MEMORY: Final = "report, suppress and explain ID need a file or a server; or check as the user smtpguard runs as"
+_ANOTHER_USER: Final = "; if smtpguard runs as another user than you, check as that one"
 
 
 def _usable(engine: Engine) -> str:

@@ -95,7 +95,7 @@ async def test_blocklists(said: Any, expected: list[Any]) -> None:
     ("address", "said"),
     [
         ("203.0.113.7", " is no public address: lists are not asked"),
-        ("::ffff:10.0.0.1", " is no public address: lists are not asked"),
+        ("::ffff:8.8.8.8", ": not to be said (no list for it)"),
         ("8.8.8.8", ": not to be said (no list for it)"),
     ],
 )

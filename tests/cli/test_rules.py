@@ -216,12 +216,13 @@ def test_an_own_rule_explains_the_unmatched(
     assert json.loads(said(capsys))["unmatched"] == 0
 
 
-LIKELY = "554 pharmacy offers and gambling are stopped here"
+LIKELY = "421 you open more sessions than we like"
 
 
 def test_what_was_only_likely_is_unmatched(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "replies.txt"
     path.write_text(f"{LIKELY}\n550 5.1.1 User unknown\n")
+    assert load().match(Reply.of(LIKELY, Verb.CONNECT)).rule == "likely"
     assert unmatched([], [str(path)], as_json=True) == 0
     assert [group["reply"] for group in json.loads(said(capsys))["replies"]] == [LIKELY]
     assert show_rule([], "likely", as_json=False, color=False) == 0
@@ -242,7 +243,7 @@ def test_without_a_file_the_history_is_looked_at(tmp_path: Path, capsys: pytest.
     store = Store(engine_of(url), seed=b"seed", mode="mask", retention_s=1e9)
     assert store.start(20)
     for number, text in enumerate(("550 blorp gizmo", "550 blorp gizmo", "550 5.1.1 no such user", LIKELY)):
-        verb = Verb.DOT if text == LIKELY else Verb.RCPT
+        verb = Verb.CONNECT if text == LIKELY else Verb.RCPT
         meaning = load().match(Reply.of(text, verb), "mx.example.net")
         written = record(refusal(text, verb=verb, meaning=meaning))
         written.id = f"01JD5Z8Q7KX{number}"

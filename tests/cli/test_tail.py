@@ -80,8 +80,12 @@ def test_a_notice_reads_as_a_refusal_does() -> None:
 
 
 def test_what_lint_found_stands_beside_a_transaction() -> None:
-    found = {"event.action": "transaction", "smtp.queue_id": "6D95B20CC6A", "smtpguard.findings": ["DKM001", "SPF003"]}
-    line = event("accepted: 1 accepted, 0 refused", **found, **{"smtpguard.ms.lint": 2.5})
+    found: dict[str, Any] = {
+        "event.action": "transaction",
+        "smtp.queue_id": "6D95B20CC6A",
+        "smtpguard.findings": ["DKM001", "SPF003"],
+    }
+    line = event("accepted: 1 accepted, 0 refused", **found | {"smtpguard.ms.lint": 2.5})
     assert render(line) == (
         b"04:05:06.789 info    accepted: 1 accepted, 0 refused queue=6D95B20CC6A findings=DKM001,SPF003\n"
     )

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 import re
 import smtplib
 import socket
@@ -17,6 +19,7 @@ from typing import Final, Protocol
 SENDER_DOMAIN: Final = "sender.example"
 """The domain whose mail the MTA keeps: senders of the tests live there, so that their bounces can be read."""
 
+_PORTS: Final = (20_000, 32_000)  # below those that the system gives to connections, which would be there first
 _SHOWN: Final = 3000  # characters of a log, in the message of a failed test
 _QUEUE_ID = re.compile(rb"(?:queued as |id=)(\S+)")
 
@@ -70,10 +73,11 @@ def until(is_true: Callable[[], object], timeout_s: float, state: Callable[[], o
 
 def free_port() -> int:
     """A loopback port that nobody uses now: for programs that cannot be told to take any."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    while True:
+        port = random.randrange(*_PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def listening(port: int) -> bool:
