@@ -56,8 +56,8 @@ class Answer(Generic[T_co]):
     canonical: str = ""
     """The name behind a CNAME; "" where there was none."""
     fault: str = ""
-    """Of a TEMPFAIL: servfail, refused, lame, malformed, truncated, network, timeout; or why it was not asked: internal,
-    busy, closed."""
+    """Of a TEMPFAIL: servfail, refused, lame, malformed, truncated, network, timeout; or why it was not asked:
+    internal, busy, closed."""
     is_cached: bool = False
     is_stale: bool = False
     """Past its TTL and given because nothing fresh was to be had (RFC 8767)."""
