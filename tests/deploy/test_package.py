@@ -17,7 +17,9 @@ from tests.deploy.programs import ROOT
 
 PACKAGE: Final = ROOT / "smtpguard"
 DATA: Final = {
-    str(path.relative_to(ROOT)) for pattern in ("**/*.toml", "**/*.py", "**/*.sql", "**/*.txt", "py.typed") for path in PACKAGE.glob(pattern)
+    str(path.relative_to(ROOT))
+    for pattern in ("**/*.toml", "**/*.py", "**/*.sql", "**/*.txt", "py.typed")
+    for path in PACKAGE.glob(pattern)
 }
 SAYS_OFFLINE: Final = (
     "Could not find a version",
