@@ -13,14 +13,13 @@ import secrets
 import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
 from smtpguard import __version__
-from smtpguard.classify import Classifier, RuleError, ShippedRuleError
-from smtpguard.classify import load as load_rules
+from smtpguard.classify import RuleError, ShippedRuleError
 from smtpguard.config import (
     ConfigError,
     Loaded,
@@ -28,7 +27,6 @@ from smtpguard.config import (
     host_key,
     load_users,
     needs_restart,
-    rule_files,
 )
 from smtpguard.edge import listen
 from smtpguard.edge.alerts import Alerts
@@ -36,19 +34,20 @@ from smtpguard.edge.auth import Users
 from smtpguard.edge.doorkeeper import Doorkeeper
 from smtpguard.edge.host import Dates, Ids, own_name, spool_dir
 from smtpguard.edge.lint import Lint
-from smtpguard.edge.log import Log, configure
+from smtpguard.edge.log import configure
 from smtpguard.edge.metrics import Metrics
 from smtpguard.edge.smtpd import Door
 from smtpguard.edge.spool import Memory
 from smtpguard.flow import Relay
 from smtpguard.flow.standing import Standing
-from smtpguard.history import Store, StoreError
+from smtpguard.history import StoreError
 from smtpguard.policy import Policies
-from smtpguard.record import Masker, Record
+from smtpguard.record import Masker
 from smtpguard.routes import Routes
 from smtpguard.sandbox import Sandbox
-from smtpguard.service import hops, memory
+from smtpguard.service import hops, memory, reading
 from smtpguard.service.hops import Hop
+from smtpguard.service.journal import Journal, webhook
 from smtpguard.web import Events, Http
 
 LAG_EVERY_S: Final = 0.5
@@ -60,22 +59,9 @@ class CannotStart(Exception):
     """Something outside of the settings stands in the way; the text names it and the remedy."""
 
 
-class Journal:
-    """flow.Journal: the log, the metrics and the history, each of which never raises."""
-
-    def __init__(self, log: Log, metrics: Metrics, store: Store, alerts: Alerts) -> None:
-        self._log = log
-        self._metrics = metrics
-        self._store = store
-        self._alerts = alerts
-
-    def write(self, record: Record) -> None:
-        """Log it, count it, keep it, tell of it."""
-        self._metrics.write(record)
-        self._log.write(record)
-        self._store.write(record, record.findings)
-        if record.refusals:
-            self._alerts.write(record)
+def _when(at: float) -> str:
+    """A time as a reply names it."""
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(at))
 
 
 class Service:
@@ -100,7 +86,7 @@ class Service:
         self._environ = environ if environ is not None else os.environ
         self._maildir = maildir
         try:
-            self._classifier = _rules(self.settings)
+            self._classifier = reading.classifier(self.settings)
         except ShippedRuleError as error:
             raise CannotStart(str(error)) from error
         except (RuleError, OSError) as error:  # good when it was checked, a moment ago
@@ -130,7 +116,7 @@ class Service:
         self._events = Events()
         self.log.on_event, self.log.on_record = self._events.put, self._events.write
         self._alerts = Alerts(
-            *_told(self.settings),
+            *webhook(self.settings),
             masker=self._masker,
             log=self.log.event,
             on_drop=self.metrics.events_dropped.labels("alerts").inc,
@@ -175,7 +161,7 @@ class Service:
             await asyncio.to_thread(self.store.start, STORE_WITHIN_S)
             self._masker = self._new_masker(settings)
             self.log.settle(settings.log, self._masker)
-            self._alerts.settle(*_told(settings), self._masker)
+            self._alerts.settle(*webhook(settings), self._masker)
             self._alerts.start()
             self._lint = self._new_lint(settings, self._hostname)
             self._keeper = Doorkeeper(
@@ -337,7 +323,7 @@ class Service:
             self.log.event("history", "the history is there again", fields={"event.outcome": "success"})
             self._masker = self._new_masker(self.settings)
             self.log.settle(self.settings.log, self._masker)
-            self._alerts.settle(*_told(self.settings), self._masker)
+            self._alerts.settle(*webhook(self.settings), self._masker)
             self._put_in_force(self._relay(self.settings))
 
     def _spawn(self, coroutine: Any) -> asyncio.Task[Any]:
@@ -370,7 +356,7 @@ class Service:
             waiting = needs_restart(old, new)
             kept_store = new.store.model_copy(update={"url": old.store.url})
             new = new.model_copy(update={"listen": old.listen, "http": old.http, "store": kept_store})
-            classifier = await asyncio.to_thread(_rules, new)
+            classifier = await asyncio.to_thread(reading.classifier, new)
             await self._start_sandbox(new)
             hostname = new.relay.hostname or own_name()
             kept = {
@@ -399,7 +385,7 @@ class Service:
         self.settings, self._hostname, self._hops, self._classifier = new, hostname, renewed, classifier
         self._masker = self._new_masker(new)
         self.log.settle(new.log, self._masker)
-        self._alerts.settle(*_told(new), self._masker)
+        self._alerts.settle(*webhook(new), self._masker)
         self.store.settle(mode=new.privacy.addresses, retention_s=new.privacy.retention, max_size=new.store.max_size)
         self._lint = lint
         if is_linted_anew:
@@ -475,25 +461,3 @@ class Service:
         await asyncio.gather(*(hop.close() for hop in (*self._hops.values(), *self._retired)))
         if self._sandbox is not None:
             await self._sandbox.stop()
-
-
-def _rules(settings: Settings) -> Classifier:
-    """The classification rules, the operator's own among them; RuleError or OSError for a file that cannot be used."""
-    return _made_ready(tuple((path, path.read_bytes()) for path in rule_files(settings.classify.rules)))
-
-
-@lru_cache(maxsize=2)
-def _made_ready(own: tuple[tuple[Path, bytes], ...]) -> Classifier:
-    """Once for the same files with the same content: it takes 0.2 s."""
-    return load_rules([path for path, _ in own])
-
-
-def _told(settings: Settings) -> tuple[str, bytes]:
-    """The webhook and the key of its signature."""
-    secret = settings.alerts.secret
-    return settings.alerts.webhook, secret.get_secret_value().encode() if secret else b""
-
-
-def _when(at: float) -> str:
-    """A time as a reply names it."""
-    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(at))
