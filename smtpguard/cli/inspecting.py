@@ -66,6 +66,7 @@ async def inspected(octets: Buffer, envelope: Envelope, addresses: Sequence[IpAd
             budget_s=DNS_WITHIN_S,
             now=time.time,
             clock=time.monotonic,
+            on_fault=_ignore,
         )
         try:
             inspection = inspections.open(envelope, None, tuple(addresses))
@@ -82,7 +83,7 @@ async def inspected(octets: Buffer, envelope: Envelope, addresses: Sequence[IpAd
 
 
 def _ignore(_: object) -> None:
-    """Nothing is refused here: what was found is in the report."""
+    """Nothing is refused here: what was found, and what failed, is in the report."""
 
 
 async def _background(

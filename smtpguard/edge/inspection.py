@@ -63,7 +63,10 @@ T = TypeVar("T")
 
 
 class Inspections:
-    """What the inspections of all transactions share. `now`: seconds since the epoch; `clock`: monotonic."""
+    """What the inspections of all transactions share. `now`: seconds since the epoch; `clock`: monotonic.
+
+    `on_fault` is told of each fault of ours; the mail it befell goes on.
+    """
 
     def __init__(
         self,
@@ -75,7 +78,9 @@ class Inspections:
         budget_s: float,
         now: Callable[[], float],
         clock: Callable[[], float],
+        on_fault: Callable[[Exception], None],
     ) -> None:
+        self.on_fault = on_fault
         self.ruleset = ruleset
         self.gather = gather
         self.volume = volume
@@ -221,6 +226,7 @@ class Inspection:
     def _skip(self, fault: Exception) -> None:
         """A fault of ours, or a spool that cannot be read."""
         self.report.skipped.append(Skipped(LINT, f"fault: {type(fault).__name__}"))
+        self._shared.on_fault(fault)
 
     def _when(self, facts: Iterable[object], go: Callable[[], None]) -> None:
         """Go on when these facts are there, or the budget is used up: at once where nothing is waited for."""

@@ -80,7 +80,9 @@ class Lint:
             budget_s=settings.budget,
             now=time.time,
             clock=time.monotonic,
+            on_fault=self._on_fault,
         )
+        self._faults: set[type[Exception]] = set()
         self._told: set[tuple[str, str]] = set()
         organizational("example.org")  # the list is read here, not when the first message waits
 
@@ -97,6 +99,12 @@ class Lint:
         if tally is None:
             tally = self._lookups[purpose, result] = self._metrics.dns_lookups.labels(purpose, result)
         tally.value += 1
+
+    def _on_fault(self, fault: Exception) -> None:
+        """A fault of ours, with its trace once for each type; `lint_skipped` counts them all."""
+        if type(fault) not in self._faults:
+            self._faults.add(type(fault))
+            self._log("lint-failed", "a fault of ours; the mail goes on", level="error", error=fault)
 
     # -- in the background -------------------------------------------------------------------------------------------
 

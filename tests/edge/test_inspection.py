@@ -44,6 +44,10 @@ class Body:
     content = wire
 
 
+FAULTS: list[Exception] = []
+"""What the inspections of a test told of faults of ours."""
+
+
 @pytest.fixture
 def shared() -> Iterator[Inspections]:
     resolver = Resolver(("127.0.0.1:1",), internal_zones=("example",), clock=time.monotonic, count=lambda *_: None)
@@ -55,7 +59,9 @@ def shared() -> Iterator[Inspections]:
         budget_s=0.2,
         now=time.time,
         clock=time.monotonic,
+        on_fault=FAULTS.append,
     )
+    FAULTS.clear()
     yield made
     made.close()
 
@@ -89,6 +95,7 @@ async def test_a_body_that_cannot_be_read_is_skipped(shared: Inspections, size: 
     inspected = opened(shared)
     assert await told(inspected, Body(broken, size)) is None
     assert inspected.report.skipped == [Skipped("lint", "fault: OSError")]
+    assert [type(fault) for fault in FAULTS] == [OSError]
 
 
 async def test_a_large_message_after_the_end_of_its_lint_is_skipped(shared: Inspections) -> None:
@@ -96,6 +103,7 @@ async def test_a_large_message_after_the_end_of_its_lint_is_skipped(shared: Insp
     inspected = opened(shared)
     assert await told(inspected, Body(lambda: TWO_FROM, IN_LOOP + 1)) is None
     assert inspected.report.skipped == [Skipped("lint", "fault: RuntimeError")]
+    assert [type(fault) for fault in FAULTS] == [RuntimeError]
 
 
 async def test_a_large_message_that_takes_too_long_is_skipped(
@@ -112,6 +120,7 @@ async def test_a_large_message_that_takes_too_long_is_skipped(
     try:
         assert await told(inspected, Body(slow, IN_LOOP + 1)) is None
         assert inspected.report.skipped == [Skipped("lint", "fault: TimeoutError")]
+        assert [type(fault) for fault in FAULTS] == [TimeoutError]
     finally:
         go_on.set()
 
