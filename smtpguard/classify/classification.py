@@ -12,18 +12,22 @@ from typing import Final, NamedTuple
 from smtpguard.classify import extract
 from smtpguard.classify.categories import BY_NAME, Category, group_of, guide, places
 from smtpguard.classify.providers import OTHER, PAGES
-from smtpguard.classify.rules import LIKELY, Rule
+from smtpguard.classify.rules import EMPTY, LIKELY, NO_TEXT, PLAIN, TELLING, TELLING_CODE, VAGUE, Rule
 
 # by what a rule says at its most specific: (provider, text) of Rank; a rule may state its own
 _CONFIDENCE: Final = {
-    (1, 3): 0.97,
-    (1, 2): 0.95,
-    (0, 3): 0.93,
-    (0, 2): 0.88,
-    (1, 1): 0.7,
-    (0, 1): 0.6,
-    (1, 0): 0.8,
-    (0, 0): 0.4,
+    (1, TELLING): 0.97,
+    (1, PLAIN): 0.95,
+    (0, TELLING): 0.93,
+    (0, PLAIN): 0.88,
+    (1, VAGUE): 0.7,
+    (0, VAGUE): 0.6,
+    (1, TELLING_CODE): 0.8,
+    (0, TELLING_CODE): 0.7,
+    (1, EMPTY): 0.6,
+    (0, EMPTY): 0.5,
+    (1, NO_TEXT): 0.8,
+    (0, NO_TEXT): 0.4,
 }
 _CODE_ONLY: Final = 0.25
 _DOUBT: Final = 0.8

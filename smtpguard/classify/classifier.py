@@ -16,10 +16,10 @@ from typing import Final, NamedTuple
 from smtpguard.classify import extract, likely
 from smtpguard.classify.categories import CATEGORIES
 from smtpguard.classify.classification import BY_ALL_WORDS, NO_RULE, Classification, Words, explained
-from smtpguard.classify.phrases import Phrasebook, Read
+from smtpguard.classify.phrases import Found, Phrasebook, Read
 from smtpguard.classify.providers import OTHER, provider_in, provider_of
 from smtpguard.classify.regex import compiled, finder, measuring, plain
-from smtpguard.classify.rules import Rank, Rule, too_early
+from smtpguard.classify.rules import EMPTY, NO_TEXT, PLAIN, VAGUE, Rank, Rule, too_early
 from smtpguard.mail.reply import EnhancedCode, Reply, Verb
 
 MAX_TEXT: Final = 4096
@@ -97,6 +97,8 @@ class Classifier:
         phrased = [*said, *unsaid]
         self._owners: Final = [rule for rule, _, _ in phrased]
         self.book: Final = Phrasebook([phrase for _, phrase, _ in phrased])
+        self._bound: Final = sum(1 << number for number, (rule, _, _) in enumerate(phrased) if not rule.is_free)
+        """The bits of phrases whose rule has other conditions too."""
         self._bars: Final[dict[str, int]] = {}  # of a rule: the bits of its `unless`
         self._premature: Final[dict[Verb | None, int]] = {}  # at a verb: the bits of phrases that cannot be meant yet
         says: defaultdict[int, int] = defaultdict(int)  # of a tier: the bits of its phrases
@@ -185,10 +187,15 @@ class Classifier:
         for tier in self._tiers if provider != OTHER else self._anybody_s:
             held: list[Hit] = []
             if meant & tier.says:
-                for number, said, start, end in self.book.find(read, meant & tier.says):
-                    rule = self._owners[number]
-                    if rule.is_free or rule.holds(provider, verb, code, enhanced):
-                        held.append(Hit(rule, said, (start, end)))
+                asked = meant & tier.says
+                bound = asked & self._bound
+                while bound:
+                    bit = bound & -bound
+                    bound ^= bit
+                    if not self._owners[bit.bit_length() - 1].holds(provider, verb, code, enhanced):
+                        asked ^= bit
+                for number, said, start, end in self.book.find(read, asked) if asked else ():
+                    held.append(Hit(self._owners[number], said, (start, end)))
             for pattern in tier.patterns:
                 rule = pattern.rule
                 if rule.holds(provider, verb, code, enhanced) and (span := pattern.find(lower))[0] >= 0:
@@ -203,15 +210,41 @@ class Classifier:
                 for hit in held:
                     bars |= self._bars.get(hit.rule.id, 0)
                 if bars & there:
-                    barred = {self._owners[one.number].id for one in self.book.find(read, bars)}
-                    held = [hit for hit in held if hit.rule.id not in barred]
-                hits += _weighed(held, self._backed_for(provider, verb, code, enhanced)) if len(held) > 1 else held
+                    held = self._unbarred(held, self.book.find(read, bars), read)
+                if len(held) > 1:
+                    backed = ""
+                    if enhanced is not None and any(hit.rule.category != held[0].rule.category for hit in held):
+                        backed = self._backed_for(provider, verb, code, enhanced)
+                    held = _weighed(held, backed)
+                hits += held
                 if hits and not whole:
                     break
         if hits and hits[0].said and not hits[0].matched:
             rule, said, span, _ = hits[0]
             hits[0] = Hit(rule, said, span, _matched(span, read, folded))
         return _Reading(text, read.written, enhanced, provider, hits)
+
+    def _unbarred(self, held: Iterable[Hit], barring: Sequence[Found], read: Read) -> list[Hit]:
+        """The hits without those whose rule does not hold, for one of the phrases found.
+
+        A plain rule is barred in the clauses of its own words: what a server says besides, such as where to ask for
+        help, bars nothing. Telling and vague words yield to what stands anywhere, and so does what a pattern finds.
+        """
+        if not barring:
+            return list(held)
+        clauses = read.clauses()
+        places: defaultdict[str, list[range]] = defaultdict(list)
+        for number, _, start, end in barring:
+            places[self._owners[number].id].append(range(clauses[start], clauses[end - 1] + 1))
+        kept = []
+        for hit in held:
+            rule, _, (start, end), matched = hit
+            bars = places.get(rule.id, ())
+            if bars and rule.rank.text == PLAIN and not matched:
+                bars = [bar for bar in bars if clauses[start] < bar.stop and bar.start <= clauses[end - 1]]
+            if not bars:
+                kept.append(hit)
+        return kept
 
     def _likelier(self, reading: _Reading, verb: Verb | None, code: int) -> str:
         """The category that all words together speak for, if they outweigh the rule that won; "" if they do not."""
@@ -221,7 +254,7 @@ class Classifier:
             if rule.is_own or rule.providers or length >= _ENOUGH or rule.rank.text not in _TIMES:
                 return ""
             said, times = rule.category, _TIMES[rule.rank.text]
-            if rule.rank.text and said in self._coded_for(reading.provider, verb, code, reading.enhanced):
+            if length and said in self._coded_for(reading.provider, verb, code, reading.enhanced):
                 return ""  # its words and its code say the same
         sums = self._likely.weigh(reading.written, verb, code, reading.enhanced)
         if not sums:
@@ -263,12 +296,12 @@ _UNSPECIFIC: Final = frozenset({"policy.unspecified", "unknown"})
 _DEAD: Final = frozenset({"recipient.unknown", "recipient.disabled", "recipient.domain", "recipient.syntax"})
 """Only words that say so, hence a rule, make an address a dead one."""
 _PLACE: Final = {category: place for place, category in enumerate(CATEGORIES)}
-# When all words outweigh a rule: found by leaving out one of our sets of replies after another. Telling words, those
-# of a provider and of an operator are never doubted.
-_TIMES: Final[dict[int, float]] = {0: 3.0, 1: 20.0, 2: 20.0}
+# When all words outweigh a rule: found by leaving out one of our sets of replies after another. Telling words and
+# codes, and rules of a provider or an operator, are never doubted.
+_TIMES: Final[dict[int, float]] = {NO_TEXT: 3.0, EMPTY: 80.0, VAGUE: 80.0, PLAIN: 80.0}
 """How much likelier than its own category another must be, by the `text` of a rule's rank."""
 _ENOUGH: Final = 20  # characters: a rule that finds so many is not doubted either
-_MOST: Final = 0.5  # what another must have in all
+_MOST: Final = 0.6  # what another must have in all
 _DOUBT: Final = 0.001  # the least share that counts as one
 
 

@@ -30,6 +30,9 @@ MAX_WEIGHT: Final = 100
 UNIT: Final = 20
 """A weight of 1, a factor of e in the odds, in the units of the table."""
 
+ALWAYS: Final = "="
+"""The feature that every reply has: how common a category is."""
+
 _START: Final = "^"  # stands before the first word
 _NONE: Final[Mapping[str, int]] = {}
 _PARTS: Final = 2  # words looked at where more are written without space, as in a path
@@ -119,7 +122,7 @@ def stems(token: str) -> tuple[str, ...]:
 
 def coded(verb: Verb | None, code: int, enhanced: EnhancedCode | None) -> Iterator[str]:
     """The features that are no words: the class and the code, the enhanced code and its subject, the verb if known."""
-    yield "="
+    yield ALWAYS
     yield f"={code // 100}"
     yield f"={code}"
     if enhanced is not None:

@@ -8,11 +8,11 @@ words are looked at, and of a part that comes again and again only so many place
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from smtpguard.classify.readings import IDEOGRAPHS, MAX_PARTS, STEM, apart, parts_of, readings
+from smtpguard.classify.readings import IDEOGRAPHS, STEM, apart, parts_of, readings
 
 MAX_WORDS: Final = 150
 """Words of a text that are looked at; replies have 15, the wordiest (Google's) 110."""
@@ -50,7 +50,7 @@ begins."""
 
 
 class _Sentence(NamedTuple):
-    candidates: int  # phrases all parts of which are there, in whatever order, as bits
+    candidates: int  # phrases the first parts of which are there, in whatever order, as bits
     seen: list[tuple[int, int, _Node]]  # words from, to, and where in the tree they lead
 
 
@@ -62,6 +62,17 @@ class Read(NamedTuple):
     tokens: list[int]
     written: list[str]
 
+    def clauses(self) -> list[int]:
+        """The clause, numbered, that each word stands in: what one says is seldom about what another does."""
+        of_token: list[int] = []
+        clause = 0
+        lead = _lead(self.written)
+        for place, token in enumerate(self.written[: self.tokens[-1] + 1] if self.tokens else ()):
+            clause += token in _OPENERS or place == lead
+            of_token.append(clause)
+            clause += token[-1] in _STOPS
+        return [of_token[token] for token in self.tokens]
+
 
 class Phrasebook:
     """All phrases, ready to be found. Immutable but for a memory of words seen, which is bounded."""
@@ -72,24 +83,40 @@ class Phrasebook:
         self.all: Final = (1 << self._width) - 1
         """The bits of all phrases."""
         parted = [parts_of(phrase) for phrase in phrases]
-        # which phrases have a part in a slot: bit `slot * width + phrase`; set from the start where they have none
+        # which phrases have a part in a slot: bit `slot * width + phrase`; set from the start where they have none;
+        # of parts without a slot nothing is known
         self._free = 0
         uses: dict[str, int] = {}
         for number, parts in enumerate(parted):
-            for slot in range(MAX_PARTS):
+            for slot in range(_SLOTS):
                 bit = 1 << (slot * self._width + number)
                 if slot < len(parts):
                     uses[parts[slot]] = uses.get(parts[slot], 0) | bit
                 else:
                     self._free |= bit
+            for part in parts[_SLOTS:]:
+                uses.setdefault(part, 0)
         numbers = {part: number for number, part in enumerate(uses)}
         self._parts: Final = [tuple(numbers[part] for part in parts) for parts in parted]
         vocabulary: set[str] = set()
         for part, use in uses.items():
             only = frozenset((numbers[part],))
             for reading in readings(part):
-                self._plant(reading, only, use)
-                vocabulary.update(reading)
+                node = self._root
+                for word in reading:
+                    try:
+                        node = node.after[word]
+                    except KeyError:
+                        if node.after is _NOTHING:
+                            node.after = {}
+                        node.after[word] = node = _Node()
+                        vocabulary.add(word)
+                if node.parts:
+                    node.parts |= only
+                    node.uses |= use
+                else:  # most places end one part: they share what is said of it
+                    node.parts, node.uses = only, use
+                    node.said = sum(map(len, reading))
         prefixes: dict[str, list[str]] = {}
         for word in sorted(vocabulary):
             if word[-1] == "*":
@@ -99,22 +126,6 @@ class Phrasebook:
         self._known: Final = {word: self._symbols(word) for word in vocabulary if word.isalpha() and word.isascii()}
         self._known.update((sign, self._symbols(sign)) for sign in ("@", "#ip", "#host", "#url"))
         self._token = lru_cache(maxsize=16384)(self._read_token)
-
-    def _plant(self, reading: tuple[str, ...], parts: frozenset[int], use: int) -> None:
-        node = self._root
-        for word in reading:
-            after = node.after.get(word)
-            if after is None:
-                if node.after is _NOTHING:
-                    node.after = {}
-                after = node.after[word] = _Node()
-            node = after
-        if node.parts:
-            node.parts |= parts
-            node.uses |= use
-        else:  # most places end one part: they share what is said of it
-            node.parts, node.uses = parts, use
-            node.said = sum(map(len, reading))
 
     def _read_token(self, token: str) -> tuple[list[_Word], bool]:
         """What a written token stands for: its words, and whether it ends a sentence."""
@@ -158,7 +169,11 @@ class Phrasebook:
         present = 0
         at = 0
         written = plain.split()
+        lead = _lead(written)
         for place, token in enumerate(written):
+            if place == lead and seen:
+                sentences.append(_Sentence(self._whole(present), seen))
+                seen, present, active = [], 0, []
             words, ends = read_token(token)
             for symbols, uses, alone, begun in words:
                 tokens.append(place)
@@ -166,7 +181,7 @@ class Phrasebook:
                     present |= uses
                     for node in alone:
                         seen.append((at, at + 1, node))
-                going = [(node, at) for node in begun]
+                going = [(node, at) for node in begun] if begun else []
                 for before, start in active:
                     for symbol in symbols:
                         if (node := before.after.get(symbol)) is not None:  # type: ignore[assignment]
@@ -193,29 +208,45 @@ class Phrasebook:
         return Read(sentences, candidates, tokens, written)
 
     def _whole(self, present: int) -> int:
-        """The phrases that have all their parts among those `present`, as bits."""
+        """The phrases whose first parts are among those `present`, as bits."""
         present |= self._free
-        both = present & (present >> 2 * self._width)
-        return both & (both >> self._width) & self.all
+        return present & (present >> self._width) & self.all
+
+    def _standing(self, seen: Sequence[tuple[int, int, _Node]], numbers: Iterable[int]) -> dict[int, list[_Place]]:
+        """Where the parts of these phrases stand, a few places each."""
+        wanted = {part for number in numbers for part in self._parts[number]}
+        places: dict[int, list[_Place]] = {}
+        for start, end, node in seen:
+            if wanted.isdisjoint(node.parts):
+                continue
+            for part in wanted & node.parts:
+                if (known := places.get(part)) is None:
+                    places[part] = [(end, node.said, start)]
+                elif len(known) < _PLACES:
+                    known.append((end, node.said, start))
+        return places
 
     def find(self, read: Read, among: int) -> list[Found]:
         """The phrases `among` (bits) whose parts stand in order in one sentence, each in its longest wording."""
         found: list[Found] = []
         for candidates, seen in read.sentences:
             left = candidates & among
+            if not left:
+                continue
+            numbers = []
             while left:
-                number = (left & -left).bit_length() - 1
-                left &= left - 1
-                parts = self._parts[number]
-                first = parts[0]
+                bit = left & -left
+                left ^= bit
+                numbers.append(bit.bit_length() - 1)
+            places = self._standing(seen, numbers)
+            for number in numbers:
+                first, *others = self._parts[number]
                 # where the parts so far end, what they say, where they begin
-                whole = [(end, node.said, start) for start, end, node in seen if first in node.parts]
-                if len(whole) > _PLACES:
-                    del whole[_PLACES:]
-                for part in parts[1:]:
+                whole = places.get(first, _NOWHERE)
+                for part in others:
                     whole = [
-                        (end, node.said + before, begin)
-                        for start, end, node in [one for one in seen if part in one[2].parts][:_PLACES]
+                        (end, said + before, begin)
+                        for end, said, start in places.get(part, _NOWHERE)
                         for over, before, begin in whole
                         if over <= start
                     ]
@@ -227,13 +258,37 @@ class Phrasebook:
         return found
 
 
-_STOPS: Final = ".;!?\u3002\uff1b"
+_Place = tuple[int, int, int]
+"""Where a part ends, how many characters it says, where it begins."""
+_NOWHERE: Final[list[_Place]] = []
+_SLOTS: Final = 2
+"""Parts of a phrase that must be there for it to be looked for: more would tell little more, and cost every word."""
 _PLACES: Final = 6
 """Places of one part in a sentence that are looked at: a text that repeats itself says no more than that."""
 
 
-def _said(place: tuple[int, int, int]) -> int:
+def _said(place: _Place) -> int:
     return place[1]
+
+
+# --- sentences and clauses -------------------------------------------------------------------------------------------
+
+_STOPS: Final = ".;!?\u3002\uff1b"
+"""What ends a sentence."""
+_OPENERS: Final = frozenset({"please", "veuillez", "-", "--", "|", "//"})
+"""What begins a clause: where a server asks or adds something."""
+_SUBJECTS: Final = frozenset(
+    {"your", "message", "mail", "email", "delivery", "transaction", "was", "is", "has", "been"}
+)
+_VERDICTS: Final = frozenset({"rejected", "refused", "denied", "failed", "deferred", "blocked", "bounced", "sorry"})
+
+
+def _lead(written: Sequence[str]) -> int:
+    """Where the text begins to say why, after a lead that only says that: "Message rejected: "; -1 without a lead."""
+    for place, token in enumerate(written):
+        if token not in _SUBJECTS:
+            return place + 1 if token[:-1] in _VERDICTS and token[-1] in ":,!" else -1
+    return -1
 
 
 # --- words of a text -------------------------------------------------------------------------------------------------
@@ -260,7 +315,7 @@ _SIGNS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         ),
     ),
     ("#arpa", (".arpa.",)),
-    ("#spf", ("openspf", "spf.pobox", ".why?s=")),
+    ("#spf", ("openspf", "open-spf", "spf.pobox", ".why?s=")),
 )
 
 _MARKS: Final = [(sign, mark) for sign, marks in _SIGNS for mark in marks]

@@ -72,19 +72,20 @@ def readings(part: str) -> frozenset[tuple[str, ...]]:
     texts, at = _alternatives(lexemes, 0)
     if at != len(lexemes):
         raise PhraseError("a bracket too many")
-    found = frozenset(tuple(text.split()) if text.isascii() else _split(text) for text in texts)
-    if "*" in "".join(texts) and any(word[-1] == "*" and len(word) <= STEM for words in found for word in words):
+    whole = "".join(texts)
+    found = frozenset(map(tuple, map(str.split if whole.isascii() else _split, texts)))
+    if "*" in whole and any(word[-1] == "*" and len(word) <= STEM for words in found for word in words):
         raise PhraseError(f"a word of {part!r} has less than {STEM} characters before its *")
     if () in found:
         raise PhraseError(f"{part!r} may be no word at all")
     return found
 
 
-def _split(text: str) -> tuple[str, ...]:
+def _split(text: str) -> list[str]:
     out: list[str] = []
     for piece in text.split():
         out += [piece] if piece.isascii() else (part for part in apart(piece) if part != "*")
-    return tuple(out)
+    return out
 
 
 def _alternatives(lexemes: Sequence[str], at: int) -> tuple[set[str], int]:

@@ -9,9 +9,11 @@
     enhanced = ["5.7.27", "x.7.27", "5.7.606-649"]   # x: any
     says = ["SPF ... (fail*|not pass*)"]  # readings.py: what is said, in any words
     patterns = ['SPF .* did not pass']  # or pattern = '...': RE2, any case, searched in the text after the codes
-    unless = ["sender"]                 # the rule does not hold where one of these phrases is found
+    unless = ["sender"]                 # the rule does not hold where one of these phrases is found: of plain words,
+                                      # in their own clause, of others anywhere
     telling = true                    # these words name the cause itself: they beat others in the same text
-    vague = true                      # these words say that, not why: any plain text beats them
+    vague = true                      # these words hint at the cause only: any plain text beats them
+    empty = true                      # these words say that, not why: a telling code beats them too
     examples = ["550 5.7.27 ...", {reply = "...", host = "mx.example", verb = "MAIL"}]
     reference = "..."                 # the rest is optional; what is absent comes from the category
     cause = "..."
@@ -19,11 +21,11 @@
     scope = "sender"
     confidence = 0.9
 
-An operator's own rule wins over ours; then the most specific, in this order: provider, text (telling, plain, vague),
-enhanced code, code, verb; then the category that the reply's enhanced code stands for, and then how many characters
-its words themselves have, without gaps such as ` ... ` or `.*`. The order of rules and files means nothing. What a rule
-of ours says of recipients is not heard before RCPT, nor of a message before MAIL, but where it is telling or names its
-verbs. All mistakes are RuleError: where, what, and what to do.
+An operator's own rule wins over ours; then the most specific, in this order: provider, text (telling, plain, vague; a
+rule without text that is telling; empty), enhanced code, code, verb; then the category that the reply's enhanced code
+stands for, and then how many characters its words themselves have, without gaps such as ` ... ` or `.*`. The order of
+rules and files means nothing. What a rule of ours says of recipients is not heard before RCPT, nor of a message before
+MAIL, but where it is telling or names its verbs. All mistakes are RuleError: where, what, and what to do.
 """
 
 from __future__ import annotations
@@ -60,7 +62,7 @@ class ShippedRuleError(RuleError):
 
 
 class Rank(NamedTuple):
-    """How specific a rule is; the greater wins. `own`: 1 for an operator's; `text`: 3 telling, 2 plain, 1 vague."""
+    """How specific a rule is; the greater wins. `own`: 1 for an operator's; `text`: one of the numbers below."""
 
     own: int
     provider: int
@@ -69,6 +71,14 @@ class Rank(NamedTuple):
     code: int
     verb: int
 
+
+TELLING: Final = 5
+PLAIN: Final = 4
+VAGUE: Final = 3
+TELLING_CODE: Final = 2
+EMPTY: Final = 1
+NO_TEXT: Final = 0
+"""What the words of a rule say of the cause, as `Rank.text`; a code that stands for it says more than empty words."""
 
 _NO_MAIL_YET: Final = (Verb.CONNECT, Verb.EHLO, Verb.STARTTLS, Verb.AUTH)
 # RFC 5321 3.3: by group, the verbs that are answered before the transaction has named what the group is about
@@ -112,6 +122,7 @@ class Rule:
     unless: tuple[str, ...] = ()
     vague: bool = False
     telling: bool = False
+    empty: bool = False
     examples: tuple[Example, ...] = ()
     reference: str = ""
     cause: str = ""
@@ -131,7 +142,7 @@ class Rule:
         rank = Rank(
             own=int(self.is_own),
             provider=int(bool(self.providers)),
-            text=(1 if self.vague else 3 if self.telling else 2) if self.patterns or self.phrases else 0,
+            text=self._text_rank(),
             enhanced=max((sum(part is not None for part in mask) for mask in self.enhanced), default=0),
             code=2 if any(code > 99 for code in self.codes) else int(bool(self.codes)),
             verb=int(bool(self.verbs)),
@@ -141,6 +152,11 @@ class Rule:
         object.__setattr__(self, "order", order)
         object.__setattr__(self, "tier", order // 1000)
         object.__setattr__(self, "is_free", not (self.providers or self.verbs or self.codes or self.enhanced))
+
+    def _text_rank(self) -> int:
+        if not self.patterns and not self.phrases:
+            return TELLING_CODE if self.telling else NO_TEXT
+        return EMPTY if self.empty else VAGUE if self.vague else TELLING if self.telling else PLAIN
 
     @property
     def premature(self) -> tuple[Verb, ...]:
@@ -212,6 +228,7 @@ _KEYS: Final[Mapping[str, tuple[type, ...]]] = {
     "unless": (str, list),
     "vague": (bool,),
     "telling": (bool,),
+    "empty": (bool,),
     "examples": (list,),
     "reference": (str,),
     "cause": (str,),
@@ -266,6 +283,7 @@ def _build(table: Mapping[str, Any], file: str, *, own: bool) -> Rule:
         unless=tuple(p for word in _listed(table, "unless") for p in _phrases(word)),
         vague=table.get("vague", False),
         telling=table.get("telling", False),
+        empty=table.get("empty", False),
         examples=tuple(map(_example, table["examples"])),
         reference=table.get("reference", ""),
         cause=_sentence(table, "cause"),

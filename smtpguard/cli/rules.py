@@ -107,7 +107,15 @@ def show_rule(own: Sequence[Path], id: str, *, as_json: bool, color: bool) -> in
         ("But not", rule.unless),
         (
             "Its words",
-            ["are vague: plainer ones win" if rule.vague else "tell the cause itself" if rule.telling else ""],
+            [
+                "are vague: plainer ones win"
+                if rule.vague
+                else "say no cause: a telling code wins"
+                if rule.empty
+                else "tell the cause itself"
+                if rule.telling
+                else ""
+            ],
         ),
         ("Examples", (_example(example) for example in rule.examples)),
         ("Reference", [rule.reference]),
@@ -133,6 +141,7 @@ def _described(rule: Rule) -> dict[str, Any]:
         "unless": list(rule.unless),
         "vague": rule.vague,
         "telling": rule.telling,
+        "empty": rule.empty,
         "cause": guide(rule.cause or category.cause, {}),
         "fix": guide(rule.fix or category.guidance, {}),
         "responsible": category.responsible,

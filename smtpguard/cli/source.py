@@ -18,6 +18,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import logging
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -35,6 +36,8 @@ Tick = Callable[[int], None]
 HEAD: Final = 64 << 10
 MAX_LINE: Final = 64 << 10
 TICK_EVERY: Final = 1000
+
+logging.getLogger("flufl.bounce").disabled = True  # it tells the terminal of each detector that stumbles
 
 
 class Unreadable(Exception):
@@ -194,7 +197,7 @@ def _kind(head: bytes) -> Kind:
     if _EXCHANGE.match(head):
         return "log"
     # before the log: the body of a message may hold the lines of one, while no line of a log begins with such a field
-    if len(mime.fields(mime.split(head)[0]).keys() & _MAIL_FIELDS) >= 2:
+    if len(mime.parse(head).header.keys() & _MAIL_FIELDS) >= 2:
         return "message"
     lines = [line for line in head.splitlines()[:200] if line.strip()]
     if any(map(_STAMP.match, lines[:20])) or any(b'"event.action"' in line for line in lines if line[:1] == b"{"):

@@ -115,6 +115,8 @@ class Tally:
 
     def meaning(self, notice: Notice, reply: Reply) -> Classification:
         """The classification of a notice's reply, or of one of the same shape."""
+        if notice.category:
+            return self._match(notice, reply)
         key = (shape(reply.text), reply.code, reply.enhanced, provider_of(notice.host), notice.verb)
         known = self._meanings.get(key)
         if known is None:
@@ -124,6 +126,10 @@ class Tally:
         return known
 
     def _match(self, notice: Notice, reply: Reply) -> Classification:
+        if notice.category:
+            from smtpguard.policy import stated  # brings the configuration with it, which a mail log does not need
+
+            return stated(notice.category, cause=reply.text)
         return self._classifier.match(reply, notice.host, verb_known=notice.verb is not None)
 
     # -- what it comes to -----------------------------------------------------------------------------------------

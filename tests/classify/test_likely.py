@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smtpguard.classify import CATEGORIES, Classification, Classifier, likely, load, rules_of
-from smtpguard.classify.learn import learned, sample
+from smtpguard.classify.learn import learned, sample, spoken
 from smtpguard.classify.likely import MAX_WEIGHT, MAX_WORDS, Likely, dumped, parsed, share, stems, worded
 from smtpguard.classify.rules import parse
 from smtpguard.mail.reply import EnhancedCode, Reply, Verb
@@ -136,6 +136,21 @@ def test_the_same_replies_give_the_same_table() -> None:
     assert learned(known, rounds=1) != learned(known)
 
 
+def test_the_phrases_of_rules_are_learned_too() -> None:
+    rules = parse(
+        "[[rule]]\nid = 'x'\ncategory = 'content.spam'\nsays = '(junk|trash*) ... from @'\nexamples = ['550 x']\n",
+        "x.toml",
+    )
+    told = list(spoken(rules))
+    assert told
+    assert {category for _, category in told} == {"content.spam"}
+    for found, _ in told:
+        assert {"from", "from #@"} < set(found)
+        assert {"junk", "trash"} & set(found)
+    table = Likely(learned([*told, *(sample(Reply.of(text), None, category) for text, category in REPLIES)]))
+    assert best(table, "from some@example.com in the bin: junk") == "content.spam"  # in another order, too
+
+
 def test_a_feature_of_one_reply_is_none() -> None:
     assert "who" not in learned([sample(Reply.of(text), None, category) for text, category in REPLIES])
 
@@ -144,7 +159,7 @@ def test_a_feature_of_one_reply_is_none() -> None:
 
 
 def test_where_no_rule_holds_all_words_decide() -> None:
-    answer = match("554 pharmacy offers and gambling are stopped here", Verb.DOT)
+    answer = match("554 it scores like gambling and pharmacy letters", Verb.DOT)
     assert (answer.category, answer.rule, answer.confidence) == ("content.spam", "likely", 0.5)
     assert (answer.matched, answer.alternatives) == ("", ())
 
@@ -177,21 +192,21 @@ def test_it_declares_no_address_dead() -> None:
     ("condition", "own", "category"),
     [
         ('says = "gambling"', False, "content.spam"),
-        ('says = "gambling are stopped here"', False, "rate.limited"),
+        ('says = "scores like gambling and"', False, "rate.limited"),
         ('says = "gambling"\ntelling = true', False, "rate.limited"),
         ('says = "gambling"\nprovider = "google"', False, "rate.limited"),
         ('says = "gambling"', True, "rate.limited"),
     ],
 )
 def test_a_rule_that_says_enough_is_not_doubted(condition: str, own: bool, category: str) -> None:
-    text = "554 pharmacy offers and gambling are stopped here"
+    text = "554 it scores like gambling and pharmacy letters"
     table = f"[[rule]]\nid = 'x'\ncategory = 'rate.limited'\nexamples = ['{text}']\n{condition}\n"
     classifier = Classifier([*rules_of(), *parse(table, "x.toml", own=own)])
     assert classifier.match(Reply.of(text, Verb.DOT), "aspmx.l.google.com").category == category
 
 
 def test_a_rule_whose_code_says_the_same_is_not_doubted() -> None:
-    text = "pharmacy offers and gambling are stopped here"
+    text = "it scores like gambling and pharmacy letters"
     table = f"[[rule]]\nid = 'x'\ncategory = 'rate.limited'\nexamples = ['554 {text}']\nsays = 'gambling'\n"
     classifier = Classifier([*rules_of(), *parse(table, "x.toml")])
     assert classifier.match(Reply.of(f"554 {text}", Verb.DOT)).category == "content.spam"
@@ -199,6 +214,6 @@ def test_a_rule_whose_code_says_the_same_is_not_doubted() -> None:
 
 
 def test_it_says_nothing_of_what_was_not_named_yet() -> None:
-    text = "554 pharmacy offers and gambling are stopped here"
+    text = "554 it scores like gambling and pharmacy letters"
     assert match(text, Verb.DOT).category == "content.spam"
     assert not match(text, Verb.CONNECT).category.startswith("content.")

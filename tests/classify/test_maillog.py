@@ -234,6 +234,30 @@ def test_our_own_log() -> None:
     assert accepted.action == "delivered"
 
 
+OUR_OWN = '{"event.action":"recipient-refused","smtp.verb":"RCPT","smtp.rcpt_to":"o***@receiver.example",'
+
+
+def test_what_we_refused_ourselves_is_no_lost_connection() -> None:
+    """A hold, a suppression, a finding: nobody was asked, and the log says what it is about."""
+    held, suppressed, failed, odd = logged(
+        OUR_OWN + '"smtpguard.answer":450,"smtpguard.source":"policy","smtpguard.category":"reputation.ip_listed",'
+        '"smtpguard.cause":"the sending IP is on a block list"}',
+        OUR_OWN + '"smtpguard.answer":550,"smtpguard.source":"suppression","smtpguard.category":"recipient.unknown",'
+        '"smtpguard.cause":"the address does not exist"}',
+        OUR_OWN + '"smtpguard.answer":451,"smtpguard.source":"internal","smtpguard.category":"server.network",'
+        '"smtpguard.cause":"timed out","error.type":"timeout","error.message":"no answer"}',
+        OUR_OWN + '"smtpguard.answer":451,"smtpguard.category":"of.later","smtpguard.cause":"x"}',
+    )
+    assert (held.action, held.category, str(held.reply)) == (
+        "delayed",
+        "reputation.ip_listed",
+        "450 the sending IP is on a block list",
+    )
+    assert (suppressed.action, suppressed.category, suppressed.has_code) == ("failed", "recipient.unknown", True)
+    assert failed.category == odd.category == ""
+    assert "no answer" in str(failed.reply)
+
+
 def test_what_was_ingested_is_read_again() -> None:
     head = '{"@timestamp":"2026-11-22T10:00:00.000Z","event.action":"notice-received","smtp.rcpt_to":"a***@r.example",'
     failed, no_code = logged(

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from smtpguard.classify.notice import NO_CODE, messages, mime, read_log, read_message, said
 from smtpguard.classify.notice.human import Account
+from smtpguard.mail.mime import MAX_PARTS
 from smtpguard.mail.reply import Verb
 from tests.classify.told import TODAY, Expected, seen
 
@@ -405,9 +406,23 @@ def test_any_text_is_a_reply(text: str, lead: str) -> None:
     assert 200 <= found.reply.code <= 599
 
 
+def test_a_message_within_an_encoding_is_looked_into() -> None:
+    inner = sample("postfix-two")
+    for lines in (inner, inner.replace(b"\r\n", b"\n")):
+        head = b"Subject: Fwd\nMIME-Version: 1.0\nContent-Type: message/rfc822\nContent-Transfer-Encoding: base64\n\n"
+        assert read_message(head + base64.encodebytes(lines)) == read_message(inner)
+
+
+def test_a_text_without_a_charset_is_utf_8_if_it_can_be() -> None:
+    def text(octets: bytes) -> str:
+        return mime.parse(b"Content-Type: text/plain\n\n" + octets).text()
+
+    assert text("für".encode()) == text("für".encode("latin-1")) == "für"
+
+
 def test_a_bomb_of_parts_is_bounded() -> None:
     parts = mime.parse(b"Content-Type: multipart/mixed; boundary=b\n\n" + b"--b\n\nx\n" * 50_000)
-    assert len(list(parts.walk())) <= mime.MAX_PARTS + 1
+    assert len(list(parts.walk())) <= MAX_PARTS + 1
 
 
 def test_parts_agree_with_the_standard_library() -> None:

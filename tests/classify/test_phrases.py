@@ -87,6 +87,28 @@ def test_what_a_phrase_finds(phrase: str, text: str, is_there: bool) -> None:
     assert found(phrase, text) is is_there
 
 
+@pytest.mark.parametrize(
+    ("text", "clauses"),
+    [
+        ("mailbox full", [0, 0]),
+        ("mailbox full. try later", [0, 0, 1, 1]),
+        ("mailbox full, please try later", [0, 0, 1, 1, 1]),
+        ("mailbox full - try later", [0, 0, 1, 1]),
+        ("your mail was rejected: mailbox full", [0, 0, 0, 0, 1, 1]),
+        ("recipient address rejected: mailbox full", [0, 0, 0, 0, 0]),
+        ("mail rejected", [0, 0]),
+        ("", []),
+    ],
+)
+def test_where_a_clause_ends(text: str, clauses: list[int]) -> None:
+    assert Phrasebook(["mailbox"]).read(text).clauses() == clauses
+
+
+def test_what_only_says_that_mail_was_rejected_is_a_sentence_of_its_own() -> None:
+    assert not found("rejected ... full", "Mail rejected: mailbox full")
+    assert found("mail rejected", "Mail rejected: mailbox full")
+
+
 def test_the_longest_wording_is_told() -> None:
     book = Phrasebook(["(too many|many) (users|users here)"])
     (one,) = book.find(book.read("too many users here"), book.all)

@@ -7,13 +7,12 @@ What no detector knows is read by the habits of such texts. A message that does 
 from __future__ import annotations
 
 import re
-from email.errors import MessageError
-from email.header import decode_header, make_header
 from typing import Final
 
 from smtpguard.classify.notice import dsn, human, mime
 from smtpguard.classify.notice.mime import Part
 from smtpguard.classify.notice.notice import Notice
+from smtpguard.mail.header import decoded
 
 MAX_FOR_DETECTORS: Final = 16 << 10
 MAX_LINE: Final = 998
@@ -109,9 +108,4 @@ def _detected(octets: bytes) -> list[str]:
 
 def _words(value: str) -> str:
     """A header field with its encoded words decoded (RFC 2047), as far as they can be."""
-    if "=?" not in value:
-        return value[:2000]
-    try:
-        return str(make_header(decode_header(value[:2000])))
-    except (MessageError, ValueError, LookupError):
-        return value[:2000]
+    return decoded(value[:2000].replace("\n", "\r\n ").encode("utf-8", "replace"))

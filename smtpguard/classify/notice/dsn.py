@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Final
 
 from smtpguard.classify.notice import human, mime
-from smtpguard.classify.notice.mime import Fields, Part
+from smtpguard.classify.notice.mime import Header, Part
 from smtpguard.classify.notice.notice import REFUSED, Action, Notice
 from smtpguard.classify.notice.said import Said, said
 from smtpguard.mail.reply import EnhancedCode, parse_enhanced
@@ -82,7 +82,7 @@ def explanation(report: Part) -> str:
     return next((text for part in texts if (text := part.text()).strip()), "")
 
 
-def returned(report: Part) -> Fields:
+def returned(report: Part) -> Header:
     """The header fields of the message that is returned; none if it is not there."""
     for part in report.walk():
         if part.type in RETURNED_TYPES:
@@ -98,7 +98,7 @@ def _before_returned(report: Part) -> Iterator[Part]:
         yield from _before_returned(part)
 
 
-def _recipient(block: Fields, account: human.Account) -> Said:
+def _recipient(block: Header, account: human.Account) -> Said:
     """The reply of one recipient, the host and the verb."""
     status = status_of(block.get("status", ""))
     address = _address(block.get("final-recipient", "")) or _recipient_address(block)
@@ -129,7 +129,7 @@ def _says_more(told: Said, field: Said) -> bool:
     return told.reply.code == field.reply.code and len(told.reply.text) > len(head) and told.reply.text.startswith(head)
 
 
-def _action(block: Fields) -> Action:
+def _action(block: Header) -> Action:
     word = re.match(r"[a-z]*", block.get("action", "").strip().lower())
     if word is not None and (action := _ACTIONS.get(word[0])):
         return action
@@ -142,7 +142,7 @@ def status_of(value: str) -> EnhancedCode | None:
     return parse_enhanced(value.strip())[0]
 
 
-def _recipient_address(block: Fields) -> str:
+def _recipient_address(block: Header) -> str:
     """The address that the sender wrote, else the one at the end of forwarding."""
     original = _address(block.get("original-recipient", ""))
     return original if "@" in original else _address(block.get("final-recipient", "")) or original

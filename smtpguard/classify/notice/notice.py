@@ -25,7 +25,8 @@ class Notice:
     delivery needs none. Where no SMTP code was told, `has_code` is False and `reply.code` stands for its class only
     (said.NO_CODE). `verb` None: not known. `when` is in seconds since the epoch. `queue_id` is the reporting MTA's,
     `id` the event id of smtpguard's own log, or in a reply that it explained. `inbound` is a refusal by the logging
-    server itself, of mail that came to it. `feedback` is the Feedback-Type of a complaint (RFC 5965 3.1).
+    server itself, of mail that came to it. `feedback` is the Feedback-Type of a complaint (RFC 5965 3.1). `category` is
+    known where smtpguard itself refused, asking nobody: for a hold, a suppression, a finding; `reply` says why then.
     """
 
     kind: Kind
@@ -42,3 +43,4 @@ class Notice:
     has_code: bool = True
     inbound: bool = False
     feedback: str = ""
+    category: str = ""

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import orjson
 
+from smtpguard.classify.categories import BY_NAME
 from smtpguard.classify.notice.notice import REFUSED, Action, Notice
 from smtpguard.classify.notice.said import Said, said, verb_of
 from smtpguard.classify.notice.stamps import rfc3339
@@ -38,11 +39,14 @@ def notice(line: bytes) -> Notice | None:
         return value[:MAX_TEXT] if isinstance(value, str) else ""
 
     told: Said | None = None
+    category = ""
     match given.get("event.action"):
         case "recipient-accepted":
             action: Action = "delivered"
         case "recipient-refused":
-            told = _told(given, text("smtp.reply.text") or _no_answer(text))
+            told = _ours(given)
+            category = text("smtpguard.category") if told is not None else ""
+            told = told or _told(given, text("smtp.reply.text") or _no_answer(text))
             action = "delayed" if told.reply.klass == 4 else "failed"
         case "notice-received" if (word := text("smtpguard.notice.action")) in REFUSED:
             told = _told(given, text("smtp.reply.text"))
@@ -62,7 +66,19 @@ def notice(line: bytes) -> Notice | None:
         queue_id=text("smtp.queue_id"),
         id=text("event.id"),
         has_code=told is None or told.has_code,
+        category=category,
     )
+
+
+def _ours(given: dict[str, Any]) -> Said | None:
+    """What we refused ourselves, with why for its text; None where a next hop said it, or said nothing usable."""
+    code, category, cause = (given.get(f"smtpguard.{name}") for name in ("answer", "category", "cause"))
+    if "smtp.reply.code" in given or "error.type" in given or category not in BY_NAME:
+        return None
+    if not (isinstance(code, int) and 400 <= code <= 599 and isinstance(cause, str)):
+        return None
+    verb = verb_of(str(given.get("smtp.verb", "")))
+    return Said(Reply(code, (cause[:MAX_TEXT],), None, verb or Verb.MAIL), "", verb, True)
 
 
 def _no_answer(text: Callable[[str], str]) -> str:
