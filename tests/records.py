@@ -34,12 +34,13 @@ def refusal(
     count: int = 1,
     failure: HopFailure | None = None,
     hop: Hop | None = HOP,
+    action: str = "",
 ) -> Refusal:
     """A refusal, by default one of RCPT that the MTA got as the next hop said it."""
     reply = Reply.of(said, verb) if said is not None else None
     given = Reply.of(answer, verb) if answer else reply
     assert given is not None
-    return Refusal(verb, given, source, meaning, rcpt, count, reply, failure, hop)
+    return Refusal(verb, given, source, meaning, rcpt, count, reply, failure, hop, action)
 
 
 def record(

@@ -6,12 +6,15 @@ only where a next hop said it of this mail.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import count
 
 import pytest
 
+from smtpguard.history.account import accounts
+from smtpguard.policy import Hold, Suppression, Throttle
 from smtpguard.sandbox import CommitThenClose, Ok, Sandbox, Say, Script
 from tests.harness import MESSAGE, QUICK, Client, Guard, code
 from tests.test_routes_live import deliver, took, two_hops
@@ -342,3 +345,49 @@ async def test_what_is_remembered_of_a_refusal_shows_nobody_to_others() -> None:
         assert "<b***@b.example>: client host" in told
         [hold] = guard.service.store.state.holds
         assert BEN not in hold.text
+
+
+STRIKE_ONCE = SUPPRESS + "[suppression]\nstrikes = 1\n"
+
+
+@pytest.mark.parametrize("lmtp", [False, True])
+@pytest.mark.parametrize(
+    ("policy", "refusal", "kind"),
+    [(DEFER, LISTED, Hold), (THROTTLE, SLOW, Throttle), (STRIKE_ONCE, NOBODY, Suppression)],
+)
+async def test_the_history_knows_what_policy_did_and_what_it_remembers_still(
+    policy: str, refusal: Say, kind: type, lmtp: bool
+) -> None:
+    """Of the refusal that began it, and of the attempt that was answered here."""
+    async with world(policy, one=Script({"RCPT": refusal})) as (guard, _, clock):
+        for _attempt in range(2):
+            await send(guard, BEN, lmtp=lmtp)
+        queue_ids = [event["smtp.queue_id"] for event in await guard.events("transaction", 2)]
+        store = guard.service.store
+        assert await asyncio.to_thread(store.flush, 10.0)
+        with store.reading() as database:
+            [first], [second] = (accounts(database, id, clock.at - DAY) for id in queue_ids)
+    action = {Hold: "defer", Throttle: "throttle", Suppression: "suppress"}[kind]
+    for account in (first, second):
+        [refused] = account.event.refusals
+        [standing] = account.standings
+        assert refused.action == action
+        assert type(standing) is kind
+        assert standing is not None
+        assert standing.since == clock.at
+    assert first.event.refusals[0].source == "next_hop"
+    assert second.event.refusals[0].source == ("suppression" if kind is Suppression else "policy")
+
+
+@pytest.mark.parametrize("lmtp", [False, True])
+async def test_the_history_knows_by_which_next_hop_it_was_tried(lmtp: bool) -> None:
+    async with world(REROUTE, one=Script({"RCPT": [LISTED, Ok()]})) as (guard, _, clock):
+        await send(guard, BEN, CAT, lmtp=lmtp)
+        [event] = await guard.events("transaction")
+        store = guard.service.store
+        assert await asyncio.to_thread(store.flush, 10.0)
+        with store.reading() as database:
+            [account] = accounts(database, event["smtp.queue_id"], clock.at - DAY)
+    [refused] = account.event.refusals
+    assert (refused.code, refused.answer, refused.action, refused.detour) == (550, 0, "reroute", "other")
+    assert (account.event.transaction.accepted, account.event.transaction.refused) == (2, 0)

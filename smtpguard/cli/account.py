@@ -12,6 +12,7 @@ from shutil import get_terminal_size
 from textwrap import fill
 from typing import Final
 
+from smtpguard.cli import straight
 from smtpguard.cli.plan import Command, Plan, shell
 from smtpguard.cli.postfix import Facts
 
@@ -25,6 +26,8 @@ class Done:
     """What came of it, as it is printed or given as JSON."""
 
     config: str = ""
+    door: str = ""
+    """Our LMTP door, where it is known."""
     wrote: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
     plan: Plan = field(default_factory=Plan)
@@ -41,6 +44,7 @@ def as_object(done: Done) -> dict[str, object]:
         "kept": done.kept,
         "commands": [list(command) for command in made.commands],
         "back": [list(command) for command in made.back],
+        "needs": list(made.needs),
         "notes": made.notes,
         "against": made.against,
         "applied": done.applied,
@@ -63,11 +67,34 @@ def files(done: Done) -> Iterator[str]:
     yield from (f"kept  {name}, as it is (--force writes it anew)" for name in done.kept)
 
 
+def _needs(made: Plan) -> Iterator[str]:
+    """What must hold before mail goes that way."""
+    if made.needs:
+        yield "Straight to the receivers, this must hold, or they refuse us; `smtpguard check` looks at all of it:"
+        yield from map(_item, made.needs)
+        yield ""
+
+
 def next_steps(done: Done) -> Iterator[str]:
     """What follows an `init` that knows nothing of the MTA."""
-    yield from map(_item, done.plan.notes)
+    made = done.plan
+    yield from _needs(made)
+    yield from map(_item, made.notes)
     where = "" if Path(done.config) == USUAL_CONFIG else f" --config {done.config}"
     yield f"Next: smtpguard check{where}"
+    if made.is_mx:
+        yield f"then: smtpguard serve{where}, and the MTA's mail to the LMTP door"
+        yield ""
+        yield "Postfix; `smtpguard init --from-postfix --next-hop mx` reads your main.cf, and does it with --apply:"
+        yield from ("  " + command for command in _commands(made.commands, _USUAL_POSTFIX))
+        yield "  postfix check && postfix reload"
+        yield "The way back:"
+        yield from ("  " + command for command in way_back(made, _USUAL_POSTFIX))
+        if lines := straight.exim(done.door):
+            yield ""
+            yield "Exim:"
+            yield from (f"  {text}".rstrip() for text in lines)
+        return
     yield f"then: smtpguard serve{where}, and send your MTA's mail to LMTP 127.0.0.1:10724 or SMTP 127.0.0.1:10725"
 
 
@@ -102,6 +129,7 @@ def account(done: Done, facts: Facts) -> Iterator[str]:
     yield ""
     yield from files(done)
     yield ""
+    yield from _needs(made)
     if done.applied:
         yield "Done in Postfix" + (", which has taken it over:" if done.running else ", which does not run:")
     else:

@@ -4,13 +4,16 @@ resolver       each name server: does it answer, how fast, by TCP too, and does 
 blocklists     whether the lists that are configured answer us: many refuse public resolvers
 egress.NAME    the addresses of a next hop as receivers see them: names, HELO, blocklists
 sender.DOMAIN  the audit of a domain (`smtpguard audit DOMAIN`), in its verdict and what is to be mended
+
+Where a next hop has `host = "mx"` all of it matters: nobody else's address or name stands before ours.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Final
 
 import dns.asyncquery
@@ -18,22 +21,24 @@ import dns.exception
 import dns.message
 
 from smtpguard.audit import Audit, Line, audit, own_addresses
-from smtpguard.cli.asking import Asking, asking, own_addresses_of
+from smtpguard.cli.asking import Asking, asking
 from smtpguard.cli.finding import Finding
+from smtpguard.cli.outward import origin, sources
 from smtpguard.config import Settings
 from smtpguard.config.secrets import FileError
 from smtpguard.edge.blocklist import Health
 from smtpguard.edge.dnsquery import TRY_S, Server, Servers
-from smtpguard.mailauth.dns import Status
+from smtpguard.mailauth.dns import IpAddress, Status
 
 NOWHERE: Final = "smtpguard-check.invalid"
 """A name that there never is (RFC 6761 6.4)."""
 SLOW_S: Final = 0.5
 
 
-async def dns_findings(settings: Settings) -> list[Finding]:
-    """All of them. Where the lint is off and [sender] empty, nothing of ours asks the DNS, and nothing is asked."""
-    if settings.lint.mode == "off" and not settings.sender.domains:
+async def dns_findings(settings: Settings, own: Callable[[str], Sequence[IpAddress]] = sources) -> list[Finding]:
+    """All of them. Where nothing of ours asks the DNS, nothing is asked. `own`: as `outward.sources`."""
+    straight = {name: own(hop.bind) for name, hop in settings.next_hop.items() if hop.is_mx}
+    if settings.lint.mode == "off" and not settings.sender.domains and not straight:
         return [Finding("resolver", "skip", "not needed: the lint is off, and [sender] names no domain")]
     servers = Servers(settings.lint.dns.resolvers, clock=time.monotonic).in_order()
     found = list(await asyncio.gather(*(_server(server) for server in servers)))
@@ -44,12 +49,18 @@ async def dns_findings(settings: Settings) -> list[Finding]:
         async with asking(settings) as given:
             await given.lists.refresh()
             found += _lists(given.lists.status())
+            addresses = {name: hop.egress_ips or straight.get(name, ()) for name, hop in settings.next_hop.items()}
             for name, hop in settings.next_hop.items():
+                if hop.is_mx:
+                    found += origin(name, hop, straight[name])
                 if hop.host != ("sandbox",):
-                    found += await _egress(given, name)
+                    found += await _egress(given, name, addresses[name])
+            ours = tuple(dict.fromkeys(chain.from_iterable(addresses.values())))
             for domain in settings.sender.domains:
                 if "*" not in domain:
-                    found += _sender(await audit(domain, given.terms(domain, own_addresses_of(settings))))
+                    found += _sender(await audit(domain, given.terms(domain, ours)))
+            if straight and not settings.sender.domains:
+                found.append(_NO_SENDER)
     except FileError as error:
         found.append(Finding("lint.blocklists", "fail", str(error), "correct lint.blocklists.spamhaus_key_file"))
     return found
@@ -113,9 +124,18 @@ def _lists(status: Iterable[Health]) -> Iterator[Finding]:
 # --- our own addresses, and domains ----------------------------------------------------------------------------------
 
 
-async def _egress(given: Asking, name: str) -> list[Finding]:
+_NO_SENDER: Final = Finding(
+    "sender",
+    "warn",
+    "[sender] names no domain: whether SPF lets our address send for it is not looked at",
+    'set sender.domains = ["example.com"], your own; or ask once: smtpguard audit example.com --egress ADDRESS',
+)
+
+
+async def _egress(given: Asking, name: str, addresses: Sequence[IpAddress]) -> list[Finding]:
     of = f"egress.{name}"
-    addresses = given.settings.next_hop[name].egress_ips
+    if not addresses and given.settings.next_hop[name].is_mx:
+        return []  # outward.origin has said so
     if not addresses:
         said = "its addresses are not known: names, SPF and blocklists are not looked at"
         return [Finding(of, "skip", f"{said}; set next_hop.{name}.egress_ips if mail leaves from your own")]

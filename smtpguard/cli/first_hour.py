@@ -87,7 +87,7 @@ def config_test(
 def init(
     context: typer.Context,
     from_postfix: Annotated[
-        bool, typer.Option("--from-postfix", help="Read main.cf: its relayhost becomes our next hop.")
+        bool, typer.Option("--from-postfix", help="Read main.cf: its relayhost becomes our next hop; none: mx.")
     ] = False,
     apply: Annotated[
         bool, typer.Option("--apply", help="Change Postfix too, and undo it if anything fails; with --from-postfix.")
@@ -98,7 +98,11 @@ def init(
     ] = None,
     next_hop: Annotated[
         list[str] | None,
-        typer.Option("--next-hop", metavar="HOST[:PORT]", help="Who takes the mail; repeated or with commas, several."),
+        typer.Option(
+            "--next-hop",
+            metavar="HOST[:PORT]",
+            help="Who takes the mail; repeated or with commas, several. mx: the receivers themselves.",
+        ),
     ] = None,
     tls: Annotated[str, typer.Option("--tls", metavar="WHICH", help="none, opportunistic, required or implicit.")] = "",
     username: Annotated[str, typer.Option("--username", metavar="NAME", help="Log in there as.")] = "",
@@ -106,6 +110,12 @@ def init(
         Path | None, typer.Option("--password-file", metavar="FILE", help="Which holds the password, alone.")
     ] = None,
     hostname: Annotated[str, typer.Option("--hostname", metavar="NAME", help="Our name; else this host's.")] = "",
+    egress: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--egress", metavar="IP", help="Our address as receivers see it; repeated or with commas, several."
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Write over what is there.")] = False,
     unchecked: Annotated[
         bool, typer.Option("--unchecked", help="With --apply: do not ask the next hop first whether it takes us.")
@@ -118,6 +128,8 @@ def init(
     Both come with the way back. Nothing is asked, nothing that is there is written over.
 
     smtpguard init --next-hop smtp.example.net:587 --username mail@example.com
+
+    smtpguard init --next-hop mx --egress 203.0.113.7 --hostname mail.example.com
 
     smtpguard init --from-postfix
     """
@@ -139,6 +151,7 @@ def init(
         username=username,
         password_file=password_file,
         hostname=hostname,
+        egress=tuple(address.strip() for text in egress or () for address in text.split(",")),
         force=force,
         unchecked=unchecked,
         as_json=common.as_json,

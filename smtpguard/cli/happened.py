@@ -14,10 +14,11 @@ from typing import Final
 from smtpguard.cli.store import asked
 from smtpguard.cli.tally import many, rfc3339
 from smtpguard.history import told
-from smtpguard.history.account import Account, accounts, notices
+from smtpguard.history.account import Account, Remembered, accounts, notices
 from smtpguard.history.report import is_enforced
 from smtpguard.history.tables import FindingRow, NoticeRow, RefusalRow
 from smtpguard.mail.reply import clean
+from smtpguard.policy import Hold, Route, Suppression, Throttle
 
 LATELY_S: Final = 86_400.0
 MAX_SHOWN: Final = 20
@@ -64,9 +65,9 @@ def _told(account: Account) -> Iterator[list[Row]]:
         ("Recipients", f"{row.accepted:,} accepted, {row.refused:,} refused{gone}"),
         ("Took", f"{row.ms:,.0f} ms, {row.ms_next_hop:,.0f} of them at next hop {row.next_hop or '(none)'}"),
     )
-    refusals = list(zip(account.event.refusals, account.lately, strict=True))
-    for refusal, lately in refusals[:MAX_SHOWN]:
-        yield _refusal(refusal, lately)
+    refusals = list(zip(account.event.refusals, account.lately, account.standings, strict=True))
+    for refusal, lately, standing in refusals[:MAX_SHOWN]:
+        yield _refusal(refusal, lately, standing)
     if (rest := len(refusals) - MAX_SHOWN) > 0:
         yield [("", f"and {many(rest, 'refusal')} more (--json has all)")]
     if account.event.findings:
@@ -75,13 +76,13 @@ def _told(account: Account) -> Iterator[list[Row]]:
         yield [_later(notice) for notice in account.notices]
 
 
-def _refusal(row: RefusalRow, lately: int) -> list[Row]:
+def _refusal(row: RefusalRow, lately: int, standing: Remembered | None) -> list[Row]:
     said = " ".join(part for part in (str(row.code or ""), row.enhanced, row.text) if part)
     to = row.rcpt or (f"all {many(row.rcpts, 'recipient')}" if row.rcpts else "")
     by = f"{row.host or row.source} ({row.provider}), " if row.provider not in ("", "other") else f"{row.host}, "
     rule = f", rule {row.rule}" if row.rule else ""
     ours = f", of {row.source}" if row.source != "next_hop" else ""
-    got = f"{row.answer}{ours}" if ours or row.answer != row.code else ""
+    got = f"{row.answer}{ours}" if row.answer and (ours or row.answer != row.code) else ""
     return _known(
         ("", said or row.failure),
         ("To", to),
@@ -92,8 +93,33 @@ def _refusal(row: RefusalRow, lately: int) -> list[Row]:
         ("Reference", row.reference),
         ("Fault", row.failure),
         ("The MTA got", got),
+        ("Policy", f"{row.action}: {_done(row, standing)}" if row.action else ""),
         ("Lately", f"{many(lately, 'time')} in 24 hours, at this provider and for this sender domain"),
     )
+
+
+def _done(row: RefusalRow, standing: Remembered | None) -> str:
+    """What policy did, and what is left of it now."""
+    if row.action == "reroute" and not row.answer:
+        return f"tried at once by next hop {row.detour or '(none took it over)'}"
+    if isinstance(standing, Route):
+        return f"the retry goes by next hop {standing.next_hop}, till {rfc3339(standing.until)}"
+    if standing is not None:
+        times = f"since {rfc3339(standing.since)} till {rfc3339(standing.until)}"
+        probe = f", the next attempt from {rfc3339(standing.probe_at)} on" if isinstance(standing, Hold) else ""
+        return f"{_STANDS[type(standing)]} {times}{probe}"
+    if row.action == "suppress" and row.source == "next_hop":
+        return "a strike, or what suppressed it is over"
+    return _OVER[row.action]
+
+
+_STANDS: Final = {Hold: "held", Throttle: "slowed down", Suppression: "suppressed"}
+_OVER: Final = {
+    "defer": "held back; it is held no more",
+    "throttle": "slowed down; that is over",
+    "suppress": "refused here; it is suppressed no more",
+    "reroute": "the retry was to go by another next hop",
+}
 
 
 def _warned(row: FindingRow) -> str:

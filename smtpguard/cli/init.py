@@ -1,7 +1,8 @@
 """`smtpguard init`: write a configuration, and say what to change in the MTA and how to change it back.
 
     init --next-hop HOST          writes smtpguard.toml from the options
-    init --from-postfix           makes Postfix's relayhost our next hop (plan.py); changes nothing in Postfix
+    init --next-hop mx            the same for straight to the receivers, and says the MTA's lines (straight.py)
+    init --from-postfix           makes Postfix's relayhost our next hop (plan.py), of none "mx"; changes nothing there
     init --from-postfix --apply   asks the next hop whether it takes us (probe.py), then changes Postfix (apply.py)
     init --undo                   gives Postfix its files back
 
@@ -15,14 +16,14 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, get_args
 
 from pydantic import SecretStr
 
-from smtpguard.cli import apply
+from smtpguard.cli import apply, straight
 from smtpguard.cli.account import USUAL_CONFIG, Done, account, as_object, files, next_steps, way_back
 from smtpguard.cli.machine import is_our_door
 from smtpguard.cli.plan import CannotPlan, Key, Plan, hand_over, plan, shell
@@ -51,6 +52,7 @@ class Options:
     username: str = ""
     password_file: Path | None = None
     hostname: str = ""
+    egress: tuple[str, ...] = ()
     force: bool = False
     unchecked: bool = False
     as_json: bool = False
@@ -97,10 +99,30 @@ def _undo(options: Options) -> int:
 
 def _from_options(options: Options, environ: Mapping[str, str]) -> int:
     if not (named := _split(options)):
-        raise CannotInit("--next-hop HOST[:PORT] says who takes the mail; or --from-postfix takes what Postfix has")
+        raise CannotInit(
+            "--next-hop HOST[:PORT] says who takes the mail, --next-hop mx the receivers themselves; or --from-postfix "
+            "takes what Postfix has"
+        )
     done = Done(config=str(_place(options, environ)))
+    if straight.is_straight(",".join(named)):
+        done.plan = Plan(is_mx=True, needs=straight.NEEDS, keys=[straight.HOST])
+    else:
+        _named(done.plan, named)
+    _with_options(done.plan, options, done)
+    _write(done, options, environ, header=f"# Written by `smtpguard init --next-hop {options.next_hop}`.")
+    if done.plan.is_mx:
+        done.door = str(_lmtp_door(load(Path(done.config), environ)))
+        hand_over(done.plan, straight.UNTOUCHED, done.door)
+    if options.as_json:
+        print(json.dumps(as_object(done)))
+    else:
+        print("\n".join([*files(done), "", *next_steps(done)]))
+    return 0
+
+
+def _named(made: Plan, named: Sequence[str]) -> None:
+    """The hosts of --next-hop, as keys."""
     found = [host_and_port(text, "0") if ":" in text or text[:1] == "[" else (text, 0, True) for text in named]
-    made = done.plan
     made.hosts = [host for host, _, _ in found]
     ports = {port for _, port, _ in found if port}
     if len(ports) > 1:
@@ -108,13 +130,6 @@ def _from_options(options: Options, environ: Mapping[str, str]) -> int:
     written = made.hosts[0] if len(made.hosts) == 1 else made.hosts
     made.keys.append(Key("next_hop.default", "host", written, "who takes all mail"))
     made.keys += [Key("next_hop.default", "port", port, "") for port in ports]
-    _with_options(made, options, done)
-    _write(done, options, environ, header=f"# Written by `smtpguard init --next-hop {options.next_hop}`.")
-    if options.as_json:
-        print(json.dumps(as_object(done)))
-    else:
-        print("\n".join([*files(done), "", *next_steps(done)]))
-    return 0
 
 
 def _split(options: Options) -> list[str]:
@@ -123,6 +138,8 @@ def _split(options: Options) -> list[str]:
     for host in hosts:
         if len(host.split()) > 1:
             raise CannotInit(f"--next-hop: {host!r} is not a host: several have commas between them, or are repeated")
+        if host.partition(":")[0] == straight.MX and hosts != [straight.MX]:
+            raise CannotInit("--next-hop: mx stands alone, and has port 25")
     return hosts
 
 
@@ -132,6 +149,7 @@ def _with_options(made: Plan, options: Options, done: Done) -> None:
         ("next_hop.default", "tls"): options.tls,
         ("next_hop.default", "username"): options.username,
         ("next_hop.default", "password_file"): str(options.password_file.absolute()) if options.password_file else "",
+        ("next_hop.default", "egress_ips"): list(options.egress),
         ("relay", "hostname"): options.hostname,
     }
     if options.tls and options.tls not in get_args(Tls):
@@ -139,7 +157,9 @@ def _with_options(made: Plan, options: Options, done: Done) -> None:
     for (table, name), value in given.items():
         if value:
             made.keys = [key for key in made.keys if (key.table, key.name) != (table, name)]
-            made.keys.append(Key(table, name, value, f"--{name.replace('_', '-')}"))
+            made.keys.append(
+                Key(table, name, value, "--egress" if name == "egress_ips" else f"--{name.replace('_', '-')}")
+            )
     names = {key.name for key in made.keys if key.table == "next_hop.default"}
     if options.password_file or (options.username and made.password):
         made.password = None  # another user's, or kept elsewhere
@@ -158,7 +178,12 @@ def _from_postfix(options: Options, environ: Mapping[str, str]) -> int:
     facts = postfix.facts(next_hop)
     done = Done(config=str(_place(options, environ)))
     is_kept = Path(done.config).exists() and not options.force
-    done.plan = plan(facts, next_hop=next_hop)
+    if is_kept:  # its next hop counts, whatever Postfix had
+        default = load(Path(done.config), environ).settings.next_hop["default"]
+        next_hop = (
+            straight.MX if default.is_mx else next_hop or facts.destination or facts["relayhost"] or default.host[0]
+        )
+    done.plan = straight.plan(facts) if straight.is_straight(next_hop, facts) else plan(facts, next_hop=next_hop)
     _with_options(done.plan, options, done)
     if is_kept:
         done.kept.append(done.config)
@@ -197,7 +222,12 @@ def _ask_next_hop(loaded: Loaded) -> None:
     found = asyncio.run(next_hops(loaded.settings, loaded.settings.relay.hostname or own_name()))
     if code := exit_code(found):
         failed = [line(finding, color=False) for finding in found if finding.state == "fail"]
-        why = "the next hop does not take us, so Postfix was not changed (--unchecked does it all the same):"
+        what = (
+            "mail cannot leave this machine"
+            if loaded.settings.next_hop["default"].is_mx
+            else "the next hop does not take us"
+        )
+        why = f"{what}, so Postfix was not changed (--unchecked does it all the same):"
         raise CannotInit("\n".join([why, *failed]), code)
 
 

@@ -9,15 +9,16 @@ import time
 from asyncio import Future, get_running_loop
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from smtpguard.cli.asking import asking
 from smtpguard.config import Settings
-from smtpguard.edge.gather import Gather, had, settled
+from smtpguard.edge.background import background
+from smtpguard.edge.gather import Gather
 from smtpguard.edge.inspection import Inspections
 from smtpguard.edge.volume import Volume
-from smtpguard.lint import Action, Finding, Report, Ruleset, Stage
-from smtpguard.lint.facts import Dmarc, Egress, HeloSpf, Missing, Signing, Spf
+from smtpguard.lint import Action, Finding, Report, Ruleset
+from smtpguard.lint.facts import Signing
 from smtpguard.mail.octets import Buffer
 from smtpguard.mail.session import Envelope
 from smtpguard.mailauth.dns import IpAddress
@@ -57,7 +58,7 @@ async def inspected(octets: Buffer, envelope: Envelope, addresses: Sequence[IpAd
     """What every rule says of a message that would leave from these addresses. FileError as `asking`."""
     ruleset = Ruleset(chosen={} if settings.relay.hostname else _OF_OUR_NAME)
     async with asking(settings) as given:
-        gather = Gather(given.resolver, given.lists, helo=given.helo.lower(), clock=time.monotonic)
+        gather = Gather(given.resolver, given.lists, helo=given.helo.lower(), clock=time.monotonic, on_fault=_ignore)
         inspections = Inspections(
             ruleset,
             gather,
@@ -75,32 +76,16 @@ async def inspected(octets: Buffer, envelope: Envelope, addresses: Sequence[IpAd
             done: Future[Finding | None] = get_running_loop().create_future()
             inspection.at_dot(_Whole(octets), done.set_result)
             await done
-            await _background(gather, ruleset, envelope, tuple(addresses), inspection.report)
+            domain = to_ascii(envelope.sender_domain)
+            of_us = await background(
+                gather, ruleset, tuple(addresses), [domain] if domain else [], within_s=DNS_WITHIN_S
+            )
         finally:
             inspections.close()
             await gather.close()
-        return inspection.report
+        report = inspection.report
+        return Report([*report.findings, *of_us.findings], [*report.skipped, *of_us.skipped])
 
 
 def _ignore(_: object) -> None:
     """Nothing is refused here: what was found, and what failed, is in the report."""
-
-
-async def _background(
-    gather: Gather, ruleset: Ruleset, envelope: Envelope, addresses: tuple[IpAddress, ...], report: Report
-) -> None:
-    """The rules that the relay asks now and then, about this sender and these addresses."""
-    domain = to_ascii(envelope.sender_domain)
-    asked: dict[type, Any] = {Egress: gather.egress(addresses), HeloSpf: gather.spf("", "postmaster", addresses)}
-    if domain:
-        asked[Spf] = gather.spf(domain, "postmaster", addresses)
-        asked[Dmarc] = gather.policy(domain)
-    await settled(asked.values(), DNS_WITHIN_S)
-    facts = {kind: had(fact) for kind, fact in asked.items()}
-    helo, policy = facts[HeloSpf], facts.get(Dmarc)
-    if isinstance(helo, Spf):
-        facts[HeloSpf] = HeloSpf(helo.identity, helo.domain, helo.results)
-    if policy is not None and not isinstance(policy, Missing):
-        walked, suffixed = policy
-        facts[Dmarc] = Dmarc(domain, walked, suffixed, "", ())
-    ruleset.run(Stage.BACKGROUND, facts, report)

@@ -5,7 +5,7 @@ or to the LMTP client that takes its place in Postfix. Each parameter that may m
 - carried into our configuration: host, port, TLS, login, names, size, concurrency;
 - carried over to a service of our own in master.cf, as `lmtp_*`: rewriting and checks (_CARRIED);
 - neither: then it is a note, or, where mail would go elsewhere than it did, a reason not to apply (`against`).
-The parameters are those of postconf(5).
+The parameters are those of postconf(5). A Postfix without a relayhost: straight.py.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ _DOORS: Final = (10724, 10725)
 _MIB: Final = 2**20
 _OUR_SIZE: Final = 50 * _MIB  # listen.max_message_size
 _UNLIMITED: Final = "1GiB"  # what stands for message_size_limit = 0
+MX_CONCURRENCY: Final = 250
+"""Deliveries at once to our door with mx: its `connections`. All domains share them; slow ones keep some for long."""
 
 Command = tuple[str, ...]
 
@@ -47,9 +49,12 @@ class Plan:
     """What to write, what to run, how to run it back, what to know.
 
     `hosts` are the next hop's; `keys` is for smtpguard.toml; `commands` and `back` are for Postfix; `notes` are to be
-    read; `against` are reasons why `--apply` will not.
+    read; `against` are reasons why `--apply` will not. `is_mx`: mail goes straight to the receivers, for which `needs`
+    must hold.
     """
 
+    is_mx: bool = False
+    needs: tuple[str, ...] = ()
     hosts: list[str] = field(default_factory=list)
     keys: list[Key] = field(default_factory=list)
     password: SecretStr | None = None
@@ -75,20 +80,24 @@ def plan(facts: Facts, *, next_hop: str = "") -> Plan:
     made = Plan()
     _next_hop(made, facts, next_hop)
     _login_and_tls(made, facts, is_new=bool(next_hop))
-    _limits(made, facts)
+    limits(made, facts)
+    if is_ip(facts["smtp_bind_address"]):
+        made.keys.append(Key("next_hop.default", "bind", facts["smtp_bind_address"], "smtp_bind_address"))
+    why = "as many as Postfix had: the next hop bears them"
+    made.keys.append(Key("next_hop.default", "connections", concurrency(facts), why))
     return made
 
 
-def _next_hop(made: Plan, facts: Facts, next_hop: str) -> None:
+def refuse_twice(facts: Facts) -> None:
+    """CannotPlan where smtpguard has the mail already."""
     if facts.transport == SERVICE:
         raise CannotPlan("default_transport is smtpguard already: `smtpguard init --undo` leads back")
+
+
+def _next_hop(made: Plan, facts: Facts, next_hop: str) -> None:
+    refuse_twice(facts)
     source = "--next-hop" if next_hop else "default_transport" if facts.destination else "relayhost"
     wanted = next_hop or facts.destination or facts["relayhost"]
-    if not wanted:
-        raise CannotPlan(
-            "relayhost is empty: Postfix looks up each recipient's MX by itself, which smtpguard does not in this "
-            "version; name the host that shall take all mail: --next-hop HOST[:PORT]"
-        )
     default = "submission" if next_hop else facts["smtp_tcp_port"] or "smtp"
     try:
         found = [host_and_port(text, default) for text in wanted.replace(",", " ").split()]
@@ -112,7 +121,7 @@ def _next_hop(made: Plan, facts: Facts, next_hop: str) -> None:
 
 
 # smtp_tls_security_level (postconf(5)) -> our `tls`, and what is different
-_LEVELS: Final = {
+LEVELS: Final = {
     "": ("none", ""),
     "none": ("none", ""),
     "may": ("opportunistic", ""),
@@ -128,7 +137,8 @@ _LEVELS: Final = {
 }
 
 
-def _level(facts: Facts) -> str:
+def level_of(facts: Facts) -> str:
+    """The TLS security level that holds, however old its parameter."""
     if facts.tls_policy:
         return facts.tls_policy.split()[0].lower()
     if facts["smtp_tls_security_level"]:
@@ -138,8 +148,8 @@ def _level(facts: Facts) -> str:
 
 def _login_and_tls(made: Plan, facts: Facts, *, is_new: bool) -> None:
     """`is_new`: the next hop is not the one that Postfix had, so that no TLS there says nothing of TLS here."""
-    level = _level(facts)
-    tls, note = _LEVELS.get(level, ("required", "It is not known here what {level} means."))
+    level = level_of(facts)
+    tls, note = LEVELS.get(level, ("required", "It is not known here what {level} means."))
     why = f"smtp_tls_policy_maps: {level}" if facts.tls_policy else f"smtp_tls_security_level: {level or 'none'}"
     if facts.says_yes("smtp_tls_wrappermode"):
         tls, why = "implicit", "smtp_tls_wrappermode = yes"
@@ -168,7 +178,8 @@ def _login_and_tls(made: Plan, facts: Facts, *, is_new: bool) -> None:
         made.notes.append("smtp_sasl_password_maps has no entry for the next hop: Postfix did not log in, nor do we.")
 
 
-def _limits(made: Plan, facts: Facts) -> None:
+def limits(made: Plan, facts: Facts) -> None:
+    """Largest message, our name, what is not to be used of what is offered."""
     limit = int(facts["message_size_limit"] or 0)
     octets = limit + limit // 8  # Postfix counts line ends as one octet
     if not limit:
@@ -183,14 +194,9 @@ def _limits(made: Plan, facts: Facts) -> None:
             made.keys.append(Key("relay", "hostname", name, "smtp_helo_name: what the next hop knows us by"))
     except ValueError:
         made.notes.append(f"smtp_helo_name = {name} is no host name: smtpguard says this host's own.")
-    if is_ip(facts["smtp_bind_address"]):
-        made.keys.append(Key("next_hop.default", "bind", facts["smtp_bind_address"], "smtp_bind_address"))
     discarded = [word.upper() for word in facts["smtp_discard_ehlo_keywords"].replace(",", " ").split()]
     if kept := [word for word in discarded if word != "SILENT-DISCARD"]:
         made.keys.append(Key("next_hop.default", "discard_keywords", kept, "smtp_discard_ehlo_keywords"))
-    made.keys.append(
-        Key("next_hop.default", "connections", _concurrency(facts), "as many as Postfix had: the next hop bears them")
-    )
 
 
 def _of_transport(facts: Facts, name: str) -> str:
@@ -198,7 +204,8 @@ def _of_transport(facts: Facts, name: str) -> str:
     return facts[f"{facts.transport}_{name}"] or facts[f"default_{name}"]
 
 
-def _concurrency(facts: Facts) -> int:
+def concurrency(facts: Facts) -> int:
+    """Deliveries at once to one destination."""
     limit = _of_transport(facts, "destination_concurrency_limit")
     return int(limit) if limit.isdecimal() and int(limit) else 50  # 0: no limit
 
@@ -239,20 +246,27 @@ def hand_over(made: Plan, facts: Facts, door: str, *, by_sender: bool = False) -
     _differences(made, facts, by_sender=by_sender)
     host, _, port = door.rpartition(":")
     address = door if door.startswith("unix:") else f"inet:[{host.strip('[]')}]:{port}"
-    words = [SERVICE, "unix", "-", "-", "n", "-", "-", "lmtp"]
+    at_once = MX_CONCURRENCY if made.is_mx else concurrency(facts)
+    # default_process_limit, 100 as Postfix comes, would be the lower bound
+    words = [SERVICE, "unix", "-", "-", "n", "-", str(at_once) if made.is_mx else "-", "lmtp"]
     for name, value in _options(facts, door):
         words += ["-o", f"{name}={value}" if not set(" \t{}").intersection(value) else f"{{ {name} = {value} }}"]
     made.commands.append(("postconf", "-M", f"{SERVICE}/unix={' '.join(words)}"))
     old = facts.explicit.get("default_transport", "smtp")
     new = {
         "default_transport": f"{SERVICE}:{address}",
-        f"{SERVICE}_destination_concurrency_limit": str(_concurrency(facts)),
+        f"{SERVICE}_destination_concurrency_limit": str(at_once),
         # With the default of 1, one refused connection suspends the destination for minutes: that is all mail now
         f"{SERVICE}_destination_concurrency_failed_cohort_limit": "10",
         f"{SERVICE}_destination_recipient_limit": _of_transport(facts, "destination_recipient_limit") or "50",
     }
     if (delay := _of_transport(facts, "destination_rate_delay")) not in ("", "0", "0s"):
-        new[f"{SERVICE}_destination_rate_delay"] = delay
+        if made.is_mx:
+            made.notes.append(
+                f"A destination_rate_delay of {delay} is left out: it would hold for all domains together."
+            )
+        else:
+            new[f"{SERVICE}_destination_rate_delay"] = delay
     if facts.explicit.get("address_verify_default_transport", "$default_transport") == "$default_transport":
         new["address_verify_default_transport"] = old
     made.commands += [("postconf", "-e", f"{name}={value}") for name, value in new.items()]
@@ -298,7 +312,7 @@ def _differences(made: Plan, facts: Facts, *, by_sender: bool) -> None:
         made.notes.append(
             "sender_dependent_default_transport_maps stays in force: its senders' mail does not pass smtpguard."
         )
-    if facts["smtp_fallback_relay"]:
+    if facts["smtp_fallback_relay"] and not made.is_mx:
         made.notes.append(
             f"smtp_fallback_relay = {facts['smtp_fallback_relay']} has no effect on LMTP: name those hosts in "
             "next_hop.default.host, behind the first, if they take the same port and login."

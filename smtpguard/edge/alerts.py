@@ -135,12 +135,12 @@ class Alerts:
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     def write(self, record: Record) -> None:
-        """Tell of the refusals of a finished transaction that are to be told of."""
+        """Tell of the refusals of a finished transaction that are to be told of, also where a detour was taken."""
         if not self._url:
             return
         counts: dict[_Key, int] = {}
         first: dict[_Key, Refusal] = {}
-        for refusal in record.refusals:
+        for refusal in (*record.diverted, *record.refusals):
             if refusal.alert:
                 key = _Key(refusal.classification.category, refusal.hop.next_hop if refusal.hop else record.next_hop)
                 counts[key] = counts.get(key, 0) + max(1, refusal.count)
@@ -211,7 +211,7 @@ class Alerts:
             "provider": meaning.provider,
             "policy": refusal.action,
             "verb": refusal.verb.value,
-            "answer": refusal.answer.code,
+            "answer": None if any(refusal is each for each in record.diverted) else refusal.answer.code,
             "reply": reply,
             "next_hop": next_hop,
             "mail_from": masker.show(record.envelope.mail_from),

@@ -45,22 +45,30 @@ class SpfKey(NamedTuple):
 
 
 class Gather:
-    """The facts of one process. `helo`: the name that we say to next hops."""
+    """The facts of one process. `helo`: the name that we say to next hops; `on_fault`: as in `Known`."""
 
     def __init__(
-        self, resolver: Resolver, blocklists: Blocklists | None, *, helo: str, clock: Callable[[], float]
+        self,
+        resolver: Resolver,
+        blocklists: Blocklists | None,
+        *,
+        helo: str,
+        clock: Callable[[], float],
+        on_fault: Callable[[Exception], None],
     ) -> None:
         self._resolver = resolver
         self._blocklists = blocklists
         self._helo = helo
         self.keys = resolver.about("dkim")
-        self._spf: Known[SpfKey, Spf] = Known(self._find_spf, clock)
+        self._spf: Known[SpfKey, Spf] = Known(self._find_spf, clock, on_fault)
         self._per_sender: set[tuple[str, Addresses]] = set()
-        self._domains: Known[str, MailDomain] = Known(self._find_domain, clock)
-        self._policies: Known[str, tuple[dmarc.Discovered, dmarc.Discovered]] = Known(self._find_policy, clock)
-        self._organizations: Known[str, str] = Known(self._find_organization, clock)
-        self._egress: Known[Addresses, Egress] = Known(self._find_egress, clock)
-        self._listings: Known[str, tuple[Listing, ...]] = Known(self._find_listings, clock)
+        self._domains: Known[str, MailDomain] = Known(self._find_domain, clock, on_fault)
+        self._policies: Known[str, tuple[dmarc.Discovered, dmarc.Discovered]] = Known(
+            self._find_policy, clock, on_fault
+        )
+        self._organizations: Known[str, str] = Known(self._find_organization, clock, on_fault)
+        self._egress: Known[Addresses, Egress] = Known(self._find_egress, clock, on_fault)
+        self._listings: Known[str, tuple[Listing, ...]] = Known(self._find_listings, clock, on_fault)
 
     async def close(self) -> None:
         """End what is being found; the resolver is its maker's."""

@@ -358,6 +358,8 @@ class Inspection:
             exempt = ruleset.exempt(self._envelope.sender_domain, domains)
         path = rcpt.path if rcpt else None
         ruleset.run(stage, facts, report, is_bulk=is_bulk, exempt=exempt, rcpt=path)
+        while report.faults:
+            self._shared.on_fault(report.faults.pop())
 
     def _acting(self, look: Callable[[], None]) -> Finding | None:
         before = len(self.report.findings)

@@ -38,13 +38,22 @@ class _Kept(NamedTuple, Generic[V]):
 
 
 class Known(Generic[K, V]):
-    """Facts of one kind. `find` works one out; it never raises for what the DNS does. `clock`: seconds, monotonic."""
+    """Facts of one kind. `find` works one out; it never raises for what the DNS does. `clock`: seconds, monotonic.
+
+    `on_fault` is told of each fault of ours; the fact is missing then.
+    """
 
     def __init__(
-        self, find: Callable[[K], Coroutine[Any, Any, Found[V]]], clock: Callable[[], float], *, limit: int = MAX_KEPT
+        self,
+        find: Callable[[K], Coroutine[Any, Any, Found[V]]],
+        clock: Callable[[], float],
+        on_fault: Callable[[Exception], None],
+        *,
+        limit: int = MAX_KEPT,
     ) -> None:
         self._find = find
         self._clock = clock
+        self._on_fault = on_fault
         self._limit = limit
         self._kept: OrderedDict[K, _Kept[V]] = OrderedDict()
         self._finding: dict[K, asyncio.Task[V | Missing]] = {}
@@ -73,7 +82,8 @@ class Known(Generic[K, V]):
     async def _learn(self, key: K) -> V | Missing:
         try:
             fact, ttl = await self._find(key)
-        except Exception as fault:  # ours: the lint does without, and mail goes on
+        except Exception as fault:  # whoever asks does without, and mail goes on
+            self._on_fault(fault)
             fact, ttl = Missing(f"fault: {type(fault).__name__}"), MISSING_S
         finally:
             self._finding.pop(key, None)

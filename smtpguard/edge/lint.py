@@ -13,15 +13,16 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from smtpguard.config import LintSettings, NextHopSettings, SenderSettings
+from smtpguard.edge.background import background
 from smtpguard.edge.blocklist import Blocklists, Change, Health
-from smtpguard.edge.gather import Gather, had, settled
+from smtpguard.edge.gather import Addresses, Gather
 from smtpguard.edge.inspection import Inspection, Inspections
 from smtpguard.edge.metrics import Metrics
 from smtpguard.edge.resolver import Purpose, Resolver, Result
 from smtpguard.edge.volume import Volume
 from smtpguard.flow import NextHop
-from smtpguard.lint import Action, Exemption, Finding, Report, Ruleset, Stage
-from smtpguard.lint.facts import Dmarc, Egress, HeloSpf, Listing, Missing, Signing, Spf
+from smtpguard.lint import Action, Exemption, Finding, Report, Ruleset
+from smtpguard.lint.facts import Listing, Signing
 from smtpguard.mail.session import Envelope
 from smtpguard.mailauth.dns import IpAddress
 from smtpguard.mailauth.domains import organizational, to_ascii
@@ -48,6 +49,7 @@ class Lint:
     ) -> None:
         """`on_listed` is told of a list, an address or domain of ours that is on it, why, and where to be taken off."""
         self._metrics = metrics
+        self._faults: set[type[Exception]] = set()  # that were told
         self._log = log
         self._on_listed = on_listed
         self._addresses = {name: hop.egress_ips for name, hop in hops.items()}
@@ -71,7 +73,9 @@ class Lint:
             {selector: Action(action) for selector, action in settings.rules.items()},
             [Exemption(each.rules, each.sender_domain, each.recipient_domain) for each in settings.exempt],
         )
-        self._gather = Gather(self._resolver, self._blocklists, helo=hostname.lower(), clock=time.monotonic)
+        self._gather = Gather(
+            self._resolver, self._blocklists, helo=hostname.lower(), clock=time.monotonic, on_fault=self._on_fault
+        )
         self._inspections = Inspections(
             self.ruleset,
             self._gather,
@@ -82,7 +86,6 @@ class Lint:
             clock=time.monotonic,
             on_fault=self._on_fault,
         )
-        self._faults: set[type[Exception]] = set()
         self._told: set[tuple[str, str]] = set()
         organizational("example.org")  # the list is read here, not when the first message waits
 
@@ -101,10 +104,11 @@ class Lint:
         tally.value += 1
 
     def _on_fault(self, fault: Exception) -> None:
-        """A fault of ours, with its trace once for each type; `lint_skipped` counts them all."""
+        """A fault of ours, or want of descriptors or room: its trace once a type; `lint_skipped` counts them all."""
         if type(fault) not in self._faults:
             self._faults.add(type(fault))
-            self._log("lint-failed", "a fault of ours; the mail goes on", level="error", error=fault)
+            level = "warning" if isinstance(fault, OSError) else "error"
+            self._log("lint-failed", "a message was not linted; the mail goes on", level=level, error=fault)
 
     # -- in the background -------------------------------------------------------------------------------------------
 
@@ -123,25 +127,11 @@ class Lint:
                     self._tell(name, await self.background(addresses))
             await asyncio.sleep(WATCH_S)
 
-    async def background(self, addresses: tuple[IpAddress, ...]) -> Report:
+    async def background(self, addresses: Addresses) -> Report:
         """What the rules of stage BG say of these egress addresses, and of our own sender domains."""
-        report = Report()
-        gather = self._gather
-        egress, helo = gather.egress(addresses), gather.spf("", "postmaster", addresses)
-        senders = {
-            domain: (gather.spf(domain, "postmaster", addresses), gather.policy(domain)) for domain in self._senders
-        }
-        await settled([egress, helo, *(fact for pair in senders.values() for fact in pair)], WATCH_WITHIN_S)
-        own = had(helo)
-        as_helo = own if isinstance(own, Missing) else HeloSpf(own.identity, own.domain, own.results)
-        self.ruleset.run(Stage.BACKGROUND, {Egress: had(egress), HeloSpf: as_helo}, report)
-        for domain, (found, policy) in senders.items():
-            facts: dict[type, Any] = {Spf: had(found)}
-            known = had(policy)
-            if not isinstance(known, Missing):
-                walked, suffixed = known
-                facts[Dmarc] = Dmarc(domain, walked, suffixed, "", ())
-            self.ruleset.run(Stage.BACKGROUND, facts, report)
+        report = await background(self._gather, self.ruleset, addresses, self._senders, within_s=WATCH_WITHIN_S)
+        for fault in report.faults:
+            self._on_fault(fault)
         return report
 
     def _tell(self, next_hop: str, report: Report) -> None:

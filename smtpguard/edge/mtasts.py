@@ -3,8 +3,10 @@
 A policy is fetched when the domain's TXT record names one that we do not have, and holds for its `max_age` whatever the
 DNS or the web server say later; a day old, it is fetched again behind the mail. A policy that cannot be fetched is none
 (RFC 8461 5.1): mail waits for it WAIT_S at most, and it is asked for again RETRY_S later. Certificates are verified, no
-redirect is followed, no cookie kept, no address spoken to that mail would not be sent to. Policies live in memory:
-after a start each is fetched anew.
+redirect is followed, no cookie kept, no address spoken to that mail would not be sent to.
+
+What was fetched is told to a `Memory` that outlives the process, and asked of it before the domain counts as one
+without: who keeps the record or the web server from us must not win by a restart (RFC 8461 10.2). Nothing waits for it.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import ssl
 from collections import OrderedDict
 from collections.abc import Callable
 from socket import AddressFamily
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -28,7 +30,28 @@ WAIT_S: Final = 5.0
 RETRY_S: Final = 300.0
 RENEW_S: Final = 86_400.0
 MAX_KEPT: Final = 10_000
+MAX_NAMES: Final = 200_000
+"""Names of mail hosts in all policies that are kept: one file may hold thousands."""
 MAX_FETCHES: Final = 20
+
+
+class Remembered(NamedTuple):
+    """A policy of before, the `id` that it was fetched for, how old it is and for how long it holds yet, in seconds."""
+
+    policy: Policy
+    id: str
+    age_s: float
+    left_s: float
+
+
+class Memory(Protocol):
+    """Where policies outlive the process. Neither waits, neither raises."""
+
+    def recall(self, domain: str) -> Remembered | None:
+        """The policy of a domain that still holds."""
+
+    def keep(self, domain: str, id: str, policy: Policy) -> None:
+        """One was fetched, just now."""
 
 
 class _Kept(NamedTuple):
@@ -39,12 +62,17 @@ class _Kept(NamedTuple):
     renew: float
     until: float
 
+    @property
+    def names(self) -> int:
+        return len(self.policy.mx) if self.policy is not None else 0
+
 
 class Policies:
     """The policies of the domains that mail goes to.
 
     `names`: addresses of policy hosts. `context`: which authorities are believed. `clock`: seconds, monotonic.
-    `failed(result)` is called for each fetch in vain, with its result type of RFC 8460 4.3.
+    `failed(result)` is called for each fetch in vain, with its result type of RFC 8460 4.3. Without a `memory` they are
+    forgotten by a restart.
     """
 
     def __init__(
@@ -55,13 +83,16 @@ class Policies:
         *,
         clock: Callable[[], float],
         failed: Callable[[str], object],
+        memory: Memory | None = None,
     ) -> None:
         self._resolver = resolver
         self._names = names
         self._context = context
         self._clock = clock
         self._failed = failed
+        self._memory = memory
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._names_kept = 0
         self._fetching: dict[str, asyncio.Task[None]] = {}
         self._session: aiohttp.ClientSession | None = None
 
@@ -69,10 +100,8 @@ class Policies:
         """The policy in force for a domain (A-labels, lower case); None: there is none. Never raises."""
         answer = await self._resolver.txt(name_of(domain))
         id = parse_record(answer.records).tags.get("id", "") if answer.status is Status.POSITIVE else ""
-        kept, now = self._kept.get(domain), self._clock()
-        if kept is not None and now >= kept.until:
-            del self._kept[domain]
-            kept = None
+        now = self._clock()
+        kept = self._known(domain, now)
         if id and (kept is None or kept.id != id):
             fetch = self._fetch(domain, id)
             if fetch is not None:
@@ -82,6 +111,27 @@ class Policies:
             self._fetch(domain, id)
         policy = kept.policy if kept is not None else None
         return policy if policy is not None and policy.mode != "none" else None
+
+    def _known(self, domain: str, now: float) -> _Kept | None:
+        """What holds now, from here or from before the start."""
+        kept = self._kept.get(domain)
+        if kept is not None and now < kept.until and kept.policy is not None:
+            return kept
+        before = self._memory.recall(domain) if self._memory is not None else None
+        if before is not None:
+            renew = now + _renewed_after(before.policy) - before.age_s
+            return self._keep(domain, _Kept(before.policy, before.id, renew, now + before.left_s))
+        return kept if kept is not None and now < kept.until else None
+
+    def _keep(self, domain: str, kept: _Kept) -> _Kept:
+        if (replaced := self._kept.pop(domain, None)) is not None:
+            self._names_kept -= replaced.names
+        self._kept[domain] = kept
+        self._names_kept += kept.names
+        while len(self._kept) > MAX_KEPT or self._names_kept > MAX_NAMES:
+            _, oldest = self._kept.popitem(last=False)
+            self._names_kept -= oldest.names
+        return kept
 
     def _fetch(self, domain: str, id: str) -> asyncio.Task[None] | None:
         """The fetch that is under way, or a new one; None where too many are."""
@@ -95,17 +145,16 @@ class Policies:
     async def _learn(self, domain: str, id: str) -> None:
         policy = await self._fetched(domain)
         now = self._clock()
+        if policy is not None:
+            self._keep(domain, _Kept(policy, id, now + _renewed_after(policy), now + policy.max_age_s))
+            if self._memory is not None:
+                self._memory.keep(domain, id, policy)
+            return
         before = self._kept.get(domain)
-        if policy is None:  # what was known still holds; the rest is as if there were no policy
-            until = before.until if before is not None and before.policy is not None else now + RETRY_S
-            known = before.policy if before is not None else None
-            kept = _Kept(known, id, now + RETRY_S, until)
-        else:
-            kept = _Kept(policy, id, now + min(RENEW_S, policy.max_age_s / 2), now + policy.max_age_s)
-        self._kept[domain] = kept
-        self._kept.move_to_end(domain)
-        if len(self._kept) > MAX_KEPT:
-            self._kept.popitem(last=False)
+        if before is not None and before.policy is not None:  # what was known still holds
+            self._keep(domain, before._replace(id=id, renew=now + RETRY_S))
+        else:  # as if there were no policy
+            self._keep(domain, _Kept(None, id, now + RETRY_S, now + RETRY_S))
 
     async def _fetched(self, domain: str) -> Policy | None:
         """RFC 8461 3.3."""
@@ -143,6 +192,11 @@ class Policies:
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._session is not None:
             await self._session.close()
+
+
+def _renewed_after(policy: Policy) -> float:
+    """Seconds after which a policy is fetched again, though it still holds."""
+    return min(RENEW_S, policy.max_age_s / 2)
 
 
 class _Hosts(AbstractResolver):

@@ -20,6 +20,7 @@ has each large provider.
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable, Sequence
@@ -38,7 +39,7 @@ from smtpguard.edge.health import Host, Log
 from smtpguard.edge.known import MAX_KEPT, Found, Known
 from smtpguard.edge.looking import Looking
 from smtpguard.edge.metrics import Metrics
-from smtpguard.edge.mtasts import Policies
+from smtpguard.edge.mtasts import Memory, Policies
 from smtpguard.edge.pool import ALL
 from smtpguard.edge.trunk import Trunk
 from smtpguard.edge.walk import Walk
@@ -49,6 +50,8 @@ from smtpguard.mail.session import Envelope, Recipient
 from smtpguard.mailauth.dns import Resolver, Tlsa
 from smtpguard.mailauth.mtasts import Policy
 from smtpguard.policy import Own
+
+_LOG: Final = logging.getLogger(__name__)
 
 FIRST_PAUSE_S: Final = 30.0
 LONGEST_PAUSE_S: Final = 300.0
@@ -86,8 +89,8 @@ class MxHop:
     """OSError or ssl.SSLError if a TLS file of the settings is no good.
 
     `resolver`: believed about DANE as far as its answers are `is_secure`. `count(policy, result)`: how TLS under a
-    policy went, each time that a connection was opened or a policy fetched in vain. `policies` are made unless given.
-    `at_end`: what ends with it, such as its resolver.
+    policy went, each time that a connection was opened or a policy fetched in vain. `policies` are made unless given;
+    `memory` is where they outlive the process. `at_end`: what ends with it, such as its resolver.
     """
 
     is_by_domain = True
@@ -105,6 +108,7 @@ class MxHop:
         resolver: Resolver,
         count: Callable[[TlsPolicy, str], object],
         policies: Policies | None = None,
+        memory: Memory | None = None,
         at_end: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.name = name
@@ -120,12 +124,12 @@ class MxHop:
         self._verified, self._unverified = _context(settings, "required"), _context(settings, "opportunistic")
         self._asks_policies = settings.tls != "none"
         self._policies = policies or Policies(
-            resolver, self._addresses, self._verified, clock=monotonic, failed=partial(count, "sts")
+            resolver, self._addresses, self._verified, clock=monotonic, failed=partial(count, "sts"), memory=memory
         )
         self._hosts: OrderedDict[Hashable, Host] = OrderedDict()
         self._walks: OrderedDict[Hashable, Walk] = OrderedDict()
         self._given_up: set[Host] = set()
-        self._known: Known[str, Walk | HopFailure] = Known(self._find, monotonic)
+        self._known: Known[str, Walk | HopFailure] = Known(self._find, monotonic, _tell)
 
     # flow.NextHop
 
@@ -346,3 +350,8 @@ def _kept(kept: OrderedDict[K, V], key: K, make: Callable[[], V], most: int, gon
     else:
         kept.move_to_end(key)
     return value
+
+
+def _tell(fault: Exception) -> None:
+    """Of ours, in finding a domain's hosts: its mail waits."""
+    _LOG.error("mail hosts could not be found", exc_info=fault)

@@ -125,7 +125,8 @@ class Account:
     def divert(self, said: Reply, hop: Hop, *, rcpt: bytes | None = None, count: int = 1) -> None:
         """Another next hop is tried: this refusal is written down, and nobody is told."""
         meaning = self._relay.classifier.match(said, hop.host)
-        diverted = Refusal(said.verb, said, "next_hop", meaning, rcpt, count, said, None, hop, "reroute")
+        alert = self._relay.standing.alerts(self._subject_at(rcpt, hop), said, meaning)
+        diverted = Refusal(said.verb, said, "next_hop", meaning, rcpt, count, said, None, hop, "reroute", alert)
         self.record.diverted.append(diverted)
 
     def defer(self, said: Answer, hop: Hop, *, count: int) -> Reply:

@@ -255,6 +255,10 @@ class Standing:
         rule = self._match(subject, said, meaning)
         return rule.to if rule.action == "reroute" and rule.to != subject.next_hop else ""
 
+    def alerts(self, subject: Subject, said: Reply, meaning: Classification) -> bool:
+        """Whether a refusal that takes a detour is to be told to the webhook."""
+        return self._match(subject, said, meaning).alert
+
     @property
     def is_governed(self) -> bool:
         """Whether there is any policy, so that a refusal may not pass as it is."""

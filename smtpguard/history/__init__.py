@@ -5,6 +5,7 @@
 
 The rooms:
 store.py     the queue and its one writer thread    state.py     suppressions, strikes, holds, ... in memory
+turns.py     of many nodes, who makes an attempt    account.py   what happened to one message
 rows.py      a record or a notice as rows           tables.py    the rows, and the SQL made from them
 report.py    sums, single events, refusals          upkeep.py    retention, size, forgetting, figures
 database.py  what is asked of a database            schema.py    migrations, the key of hashed addresses

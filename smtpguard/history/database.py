@@ -39,6 +39,9 @@ class Database(Protocol):
     can_be_capped: bool
     """Whether `size` follows what is deleted, so that a cap can be kept by deleting."""
 
+    is_shared: bool
+    """Whether several nodes may be at work on it, which then take turns."""
+
     def query(self, sql: str, params: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """The rows that a statement gives."""
 
@@ -59,6 +62,12 @@ class Database(Protocol):
 
     def news(self) -> Sequence[Key] | None:
         """What others have announced since it was asked last; None: anything may have changed."""
+
+    def take_turns(self, keys: Sequence[Key]) -> Sequence[Key]:
+        """Those of the turns that no other connection has; they are this one's until it yields them or ends."""
+
+    def yield_turn(self, key: Key) -> None:
+        """Give a turn back that was taken."""
 
     def size(self) -> int:
         """Octets of the data."""

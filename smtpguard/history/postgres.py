@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from hashlib import blake2b
 from typing import Any, Final
 
 import psycopg
@@ -44,6 +45,7 @@ class Postgres:
     """database.Database on a connection of psycopg in autocommit."""
 
     can_be_capped = False  # deleted rows are reused, not given back
+    is_shared = True
 
     def __init__(self, connection: psycopg.Connection[Any], *, listens: bool = False) -> None:
         self._connection = connection
@@ -90,6 +92,15 @@ class Postgres:
             return None
         return [(table, key) for table, _, key in (payload.partition(" ") for payload in heard)]
 
+    def take_turns(self, keys: Sequence[Key]) -> Sequence[Key]:
+        # of the session, not of a transaction: the server lets go of it when the connection ends
+        numbers = {_number(key): key for key in keys}
+        sql = "SELECT n, pg_try_advisory_lock(n) FROM unnest(?::bigint[]) AS n"
+        return [numbers[number] for number, is_taken in self.query(sql, (list(numbers),)) if is_taken]
+
+    def yield_turn(self, key: Key) -> None:
+        self.query("SELECT pg_advisory_unlock(?)", (_number(key),))
+
     def size(self) -> int:
         names = ", ".join(f"'{table.name}'::regclass" for table in _TABLES)
         return int(self.query(f"SELECT sum(pg_total_relation_size(t)) FROM unnest(ARRAY[{names}]) AS t")[0][0])  # noqa: S608
@@ -103,6 +114,11 @@ class Postgres:
 
     def close(self) -> None:
         self._connection.close()
+
+
+def _number(key: Key) -> int:
+    """Of the advisory lock of a turn: 64 bits."""
+    return int.from_bytes(blake2b(" ".join(key).encode(), digest_size=8).digest(), "big", signed=True)
 
 
 _TABLES: Final = (*EVENTS, *COUNTS, *REMEMBERED)

@@ -33,6 +33,7 @@ from smtpguard.history.tables import (
 from smtpguard.mail.reply import clean
 from smtpguard.mail.session import domain_of
 from smtpguard.record import Masker, Record, Refusal
+from smtpguard.record.masker import MARKS
 
 TEXT_LIMIT: Final = 1024
 NAME_LIMIT: Final = 255  # of a domain, a queue id, a host
@@ -81,29 +82,42 @@ def add(counts: Counts, more: Counts) -> None:
         counts[key] = counts.get(key, 0) + count
 
 
-def of_record(record: Record, findings: Sequence[Finding], masker: Masker) -> Kept:
-    """What is kept of a transaction."""
-    slot = slot_of(record.at)
-    domain = _who(masker, record.envelope.mail_from).domain
-    counts: Counts = {}
+def acceptances(record: Record, masker: Masker) -> Counts:
+    """What the accepted recipients of a transaction add to the counts."""
+    slot, sender = slot_of(record.at), _who(masker, record.envelope.mail_from).domain
+    taken: dict[str, int] = {}
     for accepted in record.accepted:
-        key = (ACCEPTANCES, (slot, provider_of(accepted.hop.host), domain))
-        counts[key] = counts.get(key, 0) + 1
+        host = accepted.hop.host
+        taken[host] = taken.get(host, 0) + 1
+    counts: Counts = {}
+    for host, count in taken.items():
+        key = (ACCEPTANCES, (slot, provider_of(host), sender))
+        counts[key] = counts.get(key, 0) + count
+    return counts
+
+
+def of_record(record: Record, findings: Sequence[Finding], masker: Masker) -> Kept:
+    """What is kept of a transaction. What was said before a detour counts too, with 0 for the MTA's answer."""
+    slot = slot_of(record.at)
+    sender = _who(masker, record.envelope.mail_from)
+    counts = acceptances(record, masker)
     rows: list[tuple[Table[Any], tuple[Any, ...]]] = []
-    if record.refusals or findings or (record.outcome != "accepted" and record.envelope.rcpts):
-        rows.append((TRANSACTIONS, _transaction(record, masker)))
-    for position, refusal in enumerate(record.refusals):
-        row = _refusal(record, refusal, position, masker)
+    if record.refusals or record.diverted or findings or (record.outcome != "accepted" and record.envelope.rcpts):
+        rows.append((TRANSACTIONS, _transaction(record, sender)))
+    diverted = len(record.diverted)
+    for position, refusal in enumerate((*record.diverted, *record.refusals) if diverted else record.refusals):
+        row = _refusal(record, refusal, position, masker, is_told=position >= diverted)
         rows.append((REFUSALS, row))
         code = row.code or row.answer
         enhanced = row.enhanced if row.code else str(refusal.answer.enhanced or "")
-        tally = (slot, row.category, row.provider, domain, code, enhanced, row.answer, row.source)
-        add(counts, {(TALLIES, tally): max(1, refusal.count)})
+        tally = (slot, row.category, row.provider, sender.domain, code, enhanced, row.answer, row.source)
+        refused = (TALLIES, tally)
+        counts[refused] = counts.get(refused, 0) + (refusal.count or 1)
     for position, finding in enumerate(findings[:MAX_FINDINGS]):
         found = _finding(record, finding, position, masker)
         rows.append((FINDINGS, found))
-        verdict = (slot, found.rule, found.severity, found.action, found.answer, found.outcome)
-        add(counts, {(VERDICTS, verdict): 1})
+        verdict = (VERDICTS, (slot, found.rule, found.severity, found.action, found.answer, found.outcome))
+        counts[verdict] = counts.get(verdict, 0) + 1
     return Kept(rows, counts)
 
 
@@ -144,6 +158,12 @@ def _text(text: str, masker: Masker, paths: Sequence[bytes] = ()) -> str:
     return masker.text(text, paths)[:TEXT_LIMIT]
 
 
+@lru_cache(maxsize=1024)
+def _of_nobody(text: str) -> str | None:
+    """The words of a rule as they are kept, which come again and again; None where they may name somebody."""
+    return None if MARKS.search(text) else clean(text[:TEXT_LIMIT], utf8=True)
+
+
 def as_kept(row: Any, masker: Masker) -> Any:
     """A row of what policy remembers as it is kept: of one that quotes what was said, the quotation made fit."""
     return row._replace(text=_text(row.text, masker)) if hasattr(row, "text") else row
@@ -153,9 +173,8 @@ def _name(text: str) -> str:
     return clean(text[:NAME_LIMIT], utf8=True)
 
 
-def _transaction(record: Record, masker: Masker) -> TransactionRow:
+def _transaction(record: Record, sender: _Who) -> TransactionRow:
     envelope = record.envelope
-    sender = _who(masker, envelope.mail_from)
     return TransactionRow(
         record.id,
         record.at,
@@ -175,7 +194,7 @@ def _transaction(record: Record, masker: Masker) -> TransactionRow:
     )
 
 
-def _refusal(record: Record, refusal: Refusal, position: int, masker: Masker) -> RefusalRow:
+def _refusal(record: Record, refusal: Refusal, position: int, masker: Masker, *, is_told: bool) -> RefusalRow:
     said, failure, meaning, rcpt = refusal.said, refusal.failure, refusal.classification, refusal.rcpt
     rcpts = (rcpt,) if rcpt is not None else tuple(recipient.path for recipient in record.envelope.rcpts)
     paths = (*rcpts, record.envelope.mail_from)
@@ -188,13 +207,13 @@ def _refusal(record: Record, refusal: Refusal, position: int, masker: Masker) ->
         said.code if said is not None else 0,
         str(said.enhanced or "") if said is not None else "",
         _text(text, masker, paths),
-        refusal.answer.code,
+        refusal.answer.code if is_told else 0,
         meaning.category,
         meaning.rule,
         round(meaning.confidence, 3),
         meaning.provider,
-        _text(meaning.cause, masker, paths),
-        _text(meaning.fix, masker, paths),
+        _of_nobody(meaning.cause) or _text(meaning.cause, masker, paths),
+        _of_nobody(meaning.fix) or _text(meaning.fix, masker, paths),
         clean(meaning.reference[:TEXT_LIMIT]),
         refusal.source,
         *(_who(masker, rcpt) if rcpt is not None else _NOBODY),
@@ -202,7 +221,19 @@ def _refusal(record: Record, refusal: Refusal, position: int, masker: Masker) ->
         _name(refusal.hop.host) if refusal.hop is not None else "",
         refusal.hop.next_hop if refusal.hop is not None else record.next_hop,
         failure.kind.value if failure is not None else "",
+        refusal.action,
+        "" if is_told else _detour(record, refusal),
     )
+
+
+def _detour(record: Record, refusal: Refusal) -> str:
+    """The next hop that was tried instead: the other one that spoke of this recipient; "" where none came to it."""
+    hops = (
+        *(each.hop for each in record.accepted if refusal.rcpt in (None, each.rcpt)),
+        *(each.hop for each in record.refusals if refusal.rcpt is None or each.rcpt in (None, refusal.rcpt)),
+    )
+    first = refusal.hop.next_hop if refusal.hop is not None else ""
+    return next((hop.next_hop for hop in hops if hop is not None and hop.next_hop != first), "")
 
 
 def _finding(record: Record, finding: Finding, position: int, masker: Masker) -> FindingRow:

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, Final
@@ -49,6 +50,7 @@ class Sqlite:
     """database.Database on a connection of sqlite3. `lock` is held in each call: the memory has one connection."""
 
     can_be_capped = True
+    is_shared = False  # the command line writes too, but makes no attempts
 
     def __init__(self, connection: sqlite3.Connection, lock: threading.RLock, *, is_kept: bool = False) -> None:
         self._connection = connection
@@ -70,7 +72,7 @@ class Sqlite:
         for size in _CHUNKS:
             while len(rows) - start >= size:
                 chunk = rows[start : start + size]
-                self.run(_insert(table, size), [value for row in chunk for value in row])
+                self.run(_insert(table, size), list(chain.from_iterable(chunk)))
                 start += size
 
     @contextmanager
@@ -111,6 +113,12 @@ class Sqlite:
     def _stated_revision(self) -> str:
         found = self.query("SELECT value FROM settings WHERE name = 'revision'")
         return str(found[0][0]) if found else ""
+
+    def take_turns(self, keys: Sequence[Key]) -> Sequence[Key]:
+        return keys
+
+    def yield_turn(self, key: Key) -> None:
+        pass
 
     def size(self) -> int:
         (pages,), (free,), (octets,) = (

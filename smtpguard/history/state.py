@@ -1,4 +1,4 @@
-"""What policy remembers, for look-ups that never wait: suppressions, strikes, holds, throttles, remembered routes.
+"""What is remembered, for look-ups that never wait: suppressions, strikes, holds, throttles, routes, TLS policies.
 
 All of it stands in memory, read from the store at start. What is put here counts at once, is queued, and is written by
 the store's writer; what another node or the command line wrote is read when the store says so (`refresh`), within a
@@ -10,12 +10,11 @@ second. While the store is away the memory goes on by itself, and what it was to
 | strikes | the same | several policy.Strike, one a message |
 | holds, throttles | the scope, in policy's words; an address in it as its keyed hash | policy.Hold, policy.Throttle |
 | routes | what will be tried again, in policy's words | policy.Route |
+| tls_policies | the domain whose MTA-STS policy it is | tables.TlsPolicyRow |
 
-**Probes.** `claim` lets one attempt through each time `probe_at` is reached. It decides here and now and tells the
-others, because an answer to RCPT waits for no database: two nodes that are asked within the moment in which the news
-travels (the writer does not linger over a claim; some milliseconds on a LAN) may both let one through. That is one
-attempt too many, to a receiver that is asked once in minutes, and nothing is lost by it; a claim that waits for the
-store would make each probe wait for the MTA's next retry instead.
+**Probes.** `claim` lets one attempt through each time `probe_at` is reached. It decides here and now, because an answer
+to RCPT waits for no database, and tells the others. That two nodes do not both decide in the moment in which the news
+travels is what turns.py is for: only who has a scope's turn decides, and turns change hands in the store.
 
 Methods may be called from any thread; times are seconds since the epoch, `now` is passed in.
 """
@@ -35,15 +34,18 @@ from smtpguard.history.tables import (
     STRIKES,
     SUPPRESSIONS,
     THROTTLES,
+    TLS_POLICIES,
     Table,
+    TlsPolicyRow,
 )
+from smtpguard.history.turns import WISH, Turns
 from smtpguard.policy import Hold, Route, Strike, Suppression, Throttle
 
 MAX_ROWS: Final = 500_000  # of one shelf in memory; beyond it the oldest are in the store only
 MAX_CHANGES: Final = 100_000  # that wait for the store; beyond it they are forgotten by the next restart, and counted
 MAX_KEY: Final = 600  # characters: an index of PostgreSQL takes 2,704 octets; what has a longer one is not remembered
 
-R = TypeVar("R", Suppression, Hold, Throttle, Route)
+R = TypeVar("R", Suppression, Hold, Throttle, Route, TlsPolicyRow)
 P = TypeVar("P", Hold, Throttle)
 
 
@@ -74,7 +76,7 @@ class Shelf(Generic[R]):
     """Rows by key."""
 
     def __init__(self, table: Table[Any], state: State) -> None:
-        self._table = table
+        self.table = table
         self._state = state
         self.rows: dict[str, R] = {}
 
@@ -91,14 +93,14 @@ class Shelf(Generic[R]):
             if len(self.rows) >= MAX_ROWS and row.key not in self.rows:
                 del self.rows[next(iter(self.rows))]
             self.rows[row.key] = row
-            self._state.change(Change(self._table, "put", row.key, row))
+            self._state.change(Change(self.table, "put", row.key, row))
 
     def drop(self, key: str) -> bool:
         """Forget it; whether there was any."""
         with self._state.lock:
             found = self.rows.pop(key, None)
             if found is not None:
-                self._state.change(Change(self._table, "drop", key))
+                self._state.change(Change(self.table, "drop", key))
         return found is not None
 
     def __len__(self) -> int:
@@ -112,15 +114,22 @@ class Shelf(Generic[R]):
 class ProbedShelf(Shelf[P]):
     """Rows that let an attempt through now and then."""
 
+    def get(self, key: str) -> P | None:
+        """What is under this key, whether its time is over or not."""
+        row = self.rows.get(key)
+        if row is not None:
+            self._state.turns.ask((self.table.name, key))
+        return row
+
     def claim(self, key: str, now: float, every_s: float) -> bool:
         """Whether the caller may make the attempt that is due; the next one is due in `every_s`."""
         with self._state.lock:
             row = self.rows.get(key)
-            if row is None or row.probe_at > now:
+            if row is None or row.probe_at > now or not self._state.turns.has((self.table.name, key)):
                 return False
             claimed = row._replace(probe_at=now + every_s)
             self.rows[key] = claimed
-            self._state.change(Change(self._table, "claim", key, claimed))
+            self._state.change(Change(self.table, "claim", key, claimed))
         return True
 
 
@@ -173,11 +182,13 @@ class State:
         self._on_drop = on_drop
         self._waiting: deque[Change] = deque()
         self._in_hand: list[Change] = []
+        self.turns: Final = Turns()
         self.suppressions: Final[Shelf[Suppression]] = Shelf(SUPPRESSIONS, self)
         self.strikes: Final = Strikes(self)
         self.holds: Final[ProbedShelf[Hold]] = ProbedShelf(HOLDS, self)
         self.throttles: Final[ProbedShelf[Throttle]] = ProbedShelf(THROTTLES, self)
         self.routes: Final[Shelf[Route]] = Shelf(ROUTES, self)
+        self.tls_policies: Final[Shelf[TlsPolicyRow]] = Shelf(TLS_POLICIES, self)
 
     # -- the writer's side ------------------------------------------------------------------------------------------
 
@@ -187,6 +198,8 @@ class State:
             self.lose()
             return
         self._waiting.append(change)
+        if change.what == "put" and change.table in (HOLDS, THROTTLES):  # whose mail was refused will try it again
+            self.turns.ask((change.table.name, change.key))
         self._wake()
 
     def lose(self) -> None:
@@ -234,15 +247,44 @@ class State:
         """Read these keys anew; those of which a change waits here stay as they are: it is the later one."""
         tables = {table.name: table for table in REMEMBERED}
         for name, key in keys:
+            if name == WISH:
+                self.turns.hear(key)
             if (table := tables.get(name)) is None:
                 continue  # of a newer version
             rows = database.query(table.select("WHERE key = ?"), (key,))
             with self.lock:
-                if any(change.key == key and change.table is table for change in (*self._in_hand, *self._waiting)):
+                if self._waits((name, key)):
                     continue
                 self._rows(table).pop(key, None)
                 for row in rows:
                     self._lay(table, table.row(*row))
+
+    def probed(self) -> Iterator[Key]:
+        """What is tried now and then."""
+        for shelf in (self.throttles, self.holds):
+            yield from ((shelf.table.name, row.key) for row in shelf)
+
+    def settle_turns(self, database: Database, now: float) -> None:
+        """Take the turns that were asked for, and give back those that nobody needs; `now` is of a monotonic clock."""
+        turns = self.turns
+        if turns.is_alone:
+            return
+        for key in turns.due_back(now, lambda key: key[1] in getattr(self, key[0]).rows):
+            with self.lock:
+                is_ours = not self._waits(key) and turns.forget(key)
+            if is_ours:
+                database.yield_turn(key)
+        if wanted := turns.wanted(now):
+            taken = database.take_turns(wanted)
+            self.refresh(database, taken)  # what the last owner decided was written before it let go
+            turns.take(taken, wanted)
+        if wishes := turns.wishes(wanted, now):
+            with database.transaction():
+                database.announce(wishes)
+
+    def _waits(self, key: Key) -> bool:
+        """Whether a change under this key is not written yet. The lock is held."""
+        return any((change.table.name, change.key) == key for change in (*self._in_hand, *self._waiting))
 
     def expire(self, kept_until: dict[str, float]) -> None:
         """Forget what the store forgets (upkeep.prune): by table, the `until` or `at` before which a row is over."""

@@ -23,7 +23,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ from typing import Any, Final, NamedTuple
 
 from smtpguard.history import schema, state, upkeep
 from smtpguard.history.database import Database, Engine, StoreError, Unfit
-from smtpguard.history.rows import Counts, Finding, Kept, add, as_kept, of_record
+from smtpguard.history.rows import Counts, Finding, Kept, acceptances, add, as_kept, of_record
 from smtpguard.history.state import State
 from smtpguard.history.tables import Table
 from smtpguard.record import AddressMode, Masker, Record
@@ -105,6 +105,8 @@ class Store:
         self._waiting: deque[Kept] = deque()
         self._rows = 0  # in `_waiting` and `_batch`
         self._counts: Counts = {}
+        self._tallied: Counts = {}  # of mail that was accepted and no more, until the writer takes them
+        self._tallying = threading.Lock()  # held for the time of an addition, by either side
         self._flushes: list[threading.Event] = []
         self._batch: _Batch | None = None
         self._number = 0
@@ -124,7 +126,14 @@ class Store:
         return self._loaded.wait(patience_s)
 
     def write(self, record: Record, findings: Sequence[Finding] = ()) -> None:
-        """Queue a finished record with what lint found, or drop it; returns at once."""
+        """Queue a finished record with what lint found, or drop it; returns at once.
+
+        Mail that was accepted and no more is a count, and counted here: to hand it over to the writer costs more.
+        """
+        is_plain = record.outcome == "accepted" and not (record.refusals or record.diverted or findings)
+        if is_plain and self._loaded.is_set():
+            self._tally(record)
+            return
         records = self._records
         if len(records) >= MAX_RECORDS:
             self._drop(1)
@@ -132,6 +141,17 @@ class Store:
         records.append((record, findings))
         if len(records) == 1:
             self._wake.set()
+
+    def _tally(self, record: Record) -> None:
+        try:
+            counts = acceptances(record, self._mask())
+            with self._tallying:
+                if len(self._tallied) < MAX_COUNTS:
+                    add(self._tallied, counts)
+                    return
+        except Exception as error:
+            _LOG.error("a transaction could not be counted", exc_info=error)
+        self._drop(1)
 
     def settle(self, *, mode: AddressMode, retention_s: float, max_size: int = 0) -> None:
         """Take new settings, as after a reload; rows that were made stay as they are."""
@@ -186,6 +206,7 @@ class Store:
                 if database is not None:
                     database.close()
                     database = None
+                self.state.turns.lose()
                 self._tell(str(error) or type(error).__name__)
                 self._pause(RETRY_S[min(failures, len(RETRY_S) - 1)])
                 failures += 1
@@ -196,7 +217,9 @@ class Store:
 
     @property
     def _has_work(self) -> bool:
-        return bool(self._records or self._waiting or self._batch or self._counts or self.state.waiting)
+        return bool(
+            self._tallied or self._records or self._waiting or self._batch or self._counts or self.state.waiting
+        )
 
     def _pause(self, seconds: float) -> None:
         """Until the next try. Rows are made meanwhile: they take less room than records."""
@@ -217,6 +240,8 @@ class Store:
             self._settle_batch(database)
             database.news()
             self.state.load(database)
+            if database.is_shared:
+                self.state.turns.join(self.state.probed(), time.monotonic())
             self._loaded.set()
         except BaseException:
             database.close()
@@ -236,6 +261,7 @@ class Store:
             done.set()
         self._flushes.clear()
         self._listen(database)
+        self.state.settle_turns(database, time.monotonic())
         if time.monotonic() >= self._prune_at:
             self._prune_at = time.monotonic() + PRUNE_EVERY_S
             self._prune(database)
@@ -251,6 +277,12 @@ class Store:
         """Make rows of the records that came in, as many as may wait."""
         if not self._loaded.is_set():
             return
+        with self._tallying:
+            tallied, self._tallied = self._tallied, {}
+        if len(self._counts) + len(tallied) > MAX_COUNTS:
+            self._drop(sum(tallied.values()))
+        else:
+            add(self._counts, tallied)
         masker = self._mask()
         for number in range(len(self._records)):
             item = self._records.popleft()
@@ -375,14 +407,14 @@ class Store:
 
 def _write(database: Database, node: str, batch: _Batch, masker: Masker, now: float) -> None:
     """All of a batch, in one transaction; parts of one (number 0) leave the node's number as it is."""
-    by_table: dict[str, tuple[Table[Any], list[tuple[Any, ...]]]] = {}
+    by_table: defaultdict[Table[Any], list[tuple[Any, ...]]] = defaultdict(list)
     for kept in batch.kept:
         for table, row in kept.rows:
-            by_table.setdefault(table.name, (table, []))[1].append(row)
+            by_table[table].append(row)
     for (table, row), count in sorted(batch.counts.items(), key=lambda item: (item[0][0].name, item[0][1])):
-        by_table.setdefault(table.name, (table, []))[1].append((*row, count))  # sorted: two nodes wait in one order
+        by_table[table].append((*row, count))  # sorted: two nodes wait in one order
     with database.transaction():
-        for table, rows in by_table.values():
+        for table, rows in by_table.items():
             database.insert(table, rows)
         state.write(database, [change._replace(row=as_kept(change.row, masker)) for change in batch.changes])
         if batch.number:

@@ -51,8 +51,9 @@ class TransactionRow(NamedTuple):
 class RefusalRow(NamedTuple):
     """A refusal. `code`, `enhanced`, `text`: what was said (0 and what went wrong, where there was no usable reply).
 
-    `answer` is the code that the MTA got, `failure` the kind of a hop failure, `rcpts` how many recipients it stands
-    for; `rcpt` is "" for a refusal of MAIL, DATA or the message.
+    `answer` is the code that the MTA got, 0: it was not told, for another next hop was tried at once. `failure` is the
+    kind of a hop failure, `rcpts` how many recipients it stands for; `rcpt` is "" for a refusal of MAIL, DATA or the
+    message. `action` is what policy made of it ("" it passed), `detour` the next hop that was tried instead.
     """
 
     id: str
@@ -78,6 +79,8 @@ class RefusalRow(NamedTuple):
     host: str
     next_hop: str
     failure: str
+    action: str
+    detour: str
 
 
 class FindingRow(NamedTuple):
@@ -159,6 +162,17 @@ class VerdictCount(NamedTuple):
     n: int
 
 
+class TlsPolicyRow(NamedTuple):
+    """An MTA-STS policy of a domain (`key`); `id` is that of its record, `mx` has a space between its names."""
+
+    key: str
+    since: float
+    until: float
+    id: str
+    mode: str
+    mx: str
+
+
 # --- tables --------------------------------------------------------------------------------------------------------
 
 Row = TypeVar("Row", bound=tuple[Any, ...])
@@ -214,7 +228,8 @@ STRIKES: Final = Table("strikes", Strike, ("key", "message"))
 HOLDS: Final = Table("holds", Hold, ("key",), "replace")
 THROTTLES: Final = Table("throttles", Throttle, ("key",), "replace")
 ROUTES: Final = Table("routes", Route, ("key",), "replace")
+TLS_POLICIES: Final = Table("tls_policies", TlsPolicyRow, ("key",), "replace")
 
 EVENTS: Final[tuple[Table[Any], ...]] = (TRANSACTIONS, REFUSALS, FINDINGS, NOTICES)
 COUNTS: Final[tuple[Table[Any], ...]] = (ACCEPTANCES, TALLIES, VERDICTS)
-REMEMBERED: Final[tuple[Table[Any], ...]] = (SUPPRESSIONS, STRIKES, HOLDS, THROTTLES, ROUTES)
+REMEMBERED: Final[tuple[Table[Any], ...]] = (SUPPRESSIONS, STRIKES, HOLDS, THROTTLES, ROUTES, TLS_POLICIES)

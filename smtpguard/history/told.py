@@ -10,10 +10,10 @@ from dataclasses import asdict
 from typing import Any
 
 from smtpguard.edge.log import timestamp
-from smtpguard.history.account import Account
+from smtpguard.history.account import Account, Remembered
 from smtpguard.history.report import Rejection, RuleLine, Summary
 from smtpguard.history.tables import FindingRow, NoticeRow, RefusalRow
-from smtpguard.policy import Suppression
+from smtpguard.policy import Hold, Route, Suppression, Throttle
 
 
 def rejection(found: Rejection) -> dict[str, Any]:
@@ -51,8 +51,8 @@ def account(found: Account) -> dict[str, Any]:
             "ms": {"total": row.ms, "receive": row.ms_receive, "next_hop": row.ms_next_hop},
             "client_gone": bool(row.client_gone),
             "refusals": [
-                {**_refusal(refusal), "lately": lately}
-                for refusal, lately in zip(found.event.refusals, found.lately, strict=True)
+                {**_refusal(refusal), **_standing(standing), "lately": lately}
+                for refusal, lately, standing in zip(found.event.refusals, found.lately, found.standings, strict=True)
             ],
             "findings": list(map(_finding, found.event.findings)),
             "notices": list(map(notice, found.notices)),
@@ -96,8 +96,10 @@ def _refusal(row: RefusalRow) -> dict[str, Any]:
         {
             "verb": row.verb,
             "reply": said,
-            "answer": row.answer,
+            "answer": row.answer or None,
             "source": row.source,
+            "action": row.action,
+            "detour": row.detour,
             "category": row.category,
             "confidence": row.confidence,
             "cause": row.cause,
@@ -113,6 +115,18 @@ def _refusal(row: RefusalRow) -> dict[str, Any]:
             "failure": row.failure,
         }
     )
+
+
+def _standing(row: Remembered | None) -> dict[str, Any]:
+    """What policy remembers of it still."""
+    if row is None:
+        return {}
+    kept: dict[str, Any] = {"since": timestamp(row.since), "until": timestamp(row.until)}
+    if isinstance(row, Hold | Throttle) and row.probe_at:
+        kept["probe_at"] = timestamp(row.probe_at)
+    if isinstance(row, Route):
+        kept["next_hop"] = row.next_hop
+    return {"standing": kept}
 
 
 def _finding(row: FindingRow) -> dict[str, Any]:

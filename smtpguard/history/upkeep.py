@@ -3,7 +3,7 @@
 | rows | kept until |
 | --- | --- |
 | events, counts, strikes | `privacy.retention` after they happened |
-| suppressions, routes | their `until` |
+| suppressions, routes, TLS policies | their `until` |
 | throttles | a day after their `until`: the step they were at |
 | holds | `privacy.retention` after their `until`: a hold that is over still says that it was tried |
 
@@ -30,6 +30,7 @@ from smtpguard.history.tables import (
     STRIKES,
     SUPPRESSIONS,
     THROTTLES,
+    TLS_POLICIES,
     TRANSACTIONS,
     Table,
 )
@@ -77,6 +78,7 @@ def limits(now: float, retention_s: float) -> dict[str, float]:
     return {
         SUPPRESSIONS.name: now,
         ROUTES.name: now,
+        TLS_POLICIES.name: now,
         THROTTLES.name: now - THROTTLE_KEPT_S,
         HOLDS.name: now - retention_s,
         STRIKES.name: now - retention_s,
@@ -176,7 +178,7 @@ _TEXTS: Final[dict[str, tuple[str, ...]]] = {
     SUPPRESSIONS.name: ("address", "text"),
     STRIKES.name: ("message",),
     HOLDS.name: ("key", "text"),
-    THROTTLES.name: ("key",),
+    THROTTLES.name: ("key", "text"),
     ROUTES.name: ("key",),
 }
 _HASHES: Final[dict[str, tuple[str, ...]]] = {
@@ -205,7 +207,9 @@ def forget(database: Database, address: str, masker: Masker) -> Forgotten:
     from that; the rows are gone then, and a second call does the rest.
     """
     ids = tuple(masker.id(form.encode()) for form in spellings(address))
-    patterns = tuple(f"%{_escaped(text)}%" for text in (address.lower(), *ids))
+    # as the databases' lower() does it, which leaves other letters than ASCII's as they are
+    lowered = dict.fromkeys(form.encode().lower().decode() for form in (address, address.lower(), *spellings(address)))
+    patterns = tuple(f"%{_escaped(text)}%" for text in (*lowered, *ids))
     forgotten = Forgotten()
     with database.transaction():
         database.lock()

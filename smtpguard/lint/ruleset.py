@@ -71,6 +71,8 @@ class Report:
 
     findings: list[Finding] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
+    faults: list[Exception] = field(default_factory=list)
+    """Of ours, not the mail's: what the rules raised that are among the skipped."""
 
 
 def is_selected(rule: Rule, selector: str) -> bool:
@@ -218,7 +220,8 @@ class Ruleset:
                 continue
             try:
                 hits = list(rule.check(*given))
-            except Exception as error:  # our fault, not the mail's
+            except Exception as error:
+                report.faults.append(error)
                 report.skipped.append(Skipped(rule.code, f"fault: {type(error).__name__}"))
                 unheard.pop(number, None)
                 continue

@@ -131,7 +131,7 @@ def events(record: Record, masker: Masker, *, deliveries: Deliveries = "all") ->
         lines += _accepted_events(record, masker, common)
     for refusal in record.refusals:
         lines.append(_refused_event(record, refusal, masker, common))
-        if refusal.action:
+        if refusal.action and refusal.source == "next_hop":  # what is answered here of a hold was told when it began
             lines.append(_applied_event(record, refusal, masker, common))
         if refusal.suppressed is not None:
             lines.append(_suppressed_event(refusal.suppressed, common))

@@ -10,6 +10,7 @@ from smtpguard.config.lint_settings import DnsSettings
 from smtpguard.edge.dnsquery import server
 from smtpguard.edge.health import Log
 from smtpguard.edge.metrics import Metrics
+from smtpguard.edge.mtasts import Memory
 from smtpguard.edge.mx import MxHop, TlsPolicy
 from smtpguard.edge.nexthop import NextHop
 from smtpguard.edge.resolver import Purpose, Resolver, Result
@@ -31,17 +32,30 @@ def make(
     metrics: Metrics,
     log: Log,
     sandbox_port: int | None,
+    memory: Memory,
 ) -> Hop:
-    """The next hop of that name. OSError or ssl.SSLError if a TLS file of the settings is no good."""
+    """The next hop of that name; `memory` is where MTA-STS policies outlive the process.
+
+    OSError or ssl.SSLError if a TLS file of the settings is no good.
+    """
     if settings.is_mx:
-        return _mx(name, settings, dns, hostname=hostname, metrics=metrics, log=log)
+        return _mx(name, settings, dns, hostname=hostname, metrics=metrics, log=log, memory=memory)
     if is_sandbox(settings):
         assert sandbox_port is not None
         settings = settings.model_copy(update={"host": ("127.0.0.1",), "port": sandbox_port})
     return NextHop(name, settings, hostname=hostname, metrics=metrics, log=log)
 
 
-def _mx(name: str, settings: NextHopSettings, dns: DnsSettings, *, hostname: str, metrics: Metrics, log: Log) -> MxHop:
+def _mx(
+    name: str,
+    settings: NextHopSettings,
+    dns: DnsSettings,
+    *,
+    hostname: str,
+    metrics: Metrics,
+    log: Log,
+    memory: Memory,
+) -> MxHop:
     """With a resolver of its own. What that says is signed (AD) is believed from name servers on this machine alone."""
 
     def looked_up(purpose: Purpose, result: Result) -> None:
@@ -60,5 +74,6 @@ def _mx(name: str, settings: NextHopSettings, dns: DnsSettings, *, hostname: str
         log=log,
         resolver=resolver.about("mx"),
         count=policy_went,
+        memory=memory,
         at_end=resolver.close,
     )

@@ -24,7 +24,7 @@ class Journal:
         self._metrics.write(record)
         self._log.write(record)
         self._store.write(record, record.findings)
-        if record.refusals:
+        if record.refusals or record.diverted:
             self._alerts.write(record)
 
 

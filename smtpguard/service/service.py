@@ -18,7 +18,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
-from smtpguard import __version__
+from smtpguard import __version__, build
 from smtpguard.classify import RuleError, ShippedRuleError
 from smtpguard.config import (
     ConfigError,
@@ -48,6 +48,7 @@ from smtpguard.sandbox import Sandbox
 from smtpguard.service import hops, memory, reading
 from smtpguard.service.hops import Hop
 from smtpguard.service.journal import Journal, webhook
+from smtpguard.service.tls_policies import TlsPolicies
 from smtpguard.web import Events, Http
 
 LAG_EVERY_S: Final = 0.5
@@ -198,6 +199,7 @@ class Service:
             f"smtpguard {__version__} {self.status}",
             fields={
                 "service.version": __version__,
+                "smtpguard.build": build(),
                 "smtpguard.config": str(self.path) if self.path else None,
                 **{f"smtpguard.listen.{door}": ",".join(where) for door, where in self.addresses.items()},
             },
@@ -239,6 +241,7 @@ class Service:
             metrics=self.metrics,
             log=self.log.event,
             sandbox_port=self._sandbox.port if self._sandbox is not None else None,
+            memory=TlsPolicies(self.store.state.tls_policies, self._now),
         )
 
     def _relay(self, settings: Settings) -> Relay:

@@ -145,6 +145,8 @@ class Http:
         except web.HTTPException as problem:  # aiohttp's own: no such path, no such method, body too large
             allow = {"Allow": problem.headers["Allow"]} if "Allow" in problem.headers else {}
             return error(HTTPStatus(problem.status), HTTPStatus(problem.status).description, allow)
+        except ConnectionError:  # it left while it was still asking
+            return error(HTTPStatus.BAD_REQUEST, "only a part of the request came")
         except Exception:
             logging.getLogger(__name__).exception("%s %s failed", request.method, request.rel_url.path)
             return error(HTTPStatus.INTERNAL_SERVER_ERROR, "a fault of smtpguard's; its log says more")

@@ -143,7 +143,7 @@ async def gathering(port: int) -> AsyncIterator[Gather]:
     lists = Blocklists(
         resolver.about("blocklist"), (*settings.ip, *settings.domain), clock=time.monotonic, on_change=lambda _: None
     )
-    gather = Gather(resolver, lists, helo=HOST, clock=time.monotonic)
+    gather = Gather(resolver, lists, helo=HOST, clock=time.monotonic, on_fault=_raise)
     try:
         yield gather
     finally:

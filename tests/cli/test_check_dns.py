@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import pytest
 
 from smtpguard.cli.egress import NOWHERE, dns_findings
 from smtpguard.cli.finding import Finding, exit_code
+from smtpguard.cli.outward import sources
 from smtpguard.config import Settings, load
+from smtpguard.mailauth.dns import IpAddress
 from tests.audit.test_dkim import rsa
 from tests.audit.world import GOOD
 from tests.dns.server import Server, bound, serving
@@ -140,3 +143,91 @@ async def test_a_key_that_cannot_be_read(server: Server, tmp_path: Path) -> None
     found = await dns_findings(given.model_copy(update={"lint": given.lint.model_copy(update={"blocklists": lists})}))
     assert (found[-1].name, found[-1].state) == ("lint.blocklists", "fail")
     assert str(tmp_path / "none") in found[-1].message
+
+
+# -- host = "mx"
+
+STRAIGHT = """
+[relay]
+hostname = "mail.good.test"
+[next_hop.default]
+host = "mx"
+"""
+KNOWN = 'egress_ips = ["203.0.113.7"]\n'
+SENDER = '[sender]\ndomains = ["good.test"]\ndkim_selectors = ["s"]\n'
+
+
+async def straight(server: Server, directory: Path, toml: str = "", *leaves_from: str) -> list[Finding]:
+    """What is found of an "mx" whose mail leaves from these addresses."""
+    file = directory / "s.toml"
+    file.write_text(f'{STRAIGHT}{toml}[lint]\nmode = "off"\n[lint.dns]\nresolvers = ["{server.address}"]\n')
+    own: Sequence[IpAddress] = [ip_address(text) for text in leaves_from]
+    return await dns_findings(load(file, {}).settings, lambda bind: own)
+
+
+def wrong(found: list[Finding]) -> list[tuple[str, str, str]]:
+    return [(each.name, each.state, each.message) for each in found if each.state in ("fail", "warn")]
+
+
+async def test_straight_to_the_receivers_all_is_well_though_the_lint_is_off(server: Server, tmp_path: Path) -> None:
+    found = await straight(server, tmp_path, KNOWN + SENDER, "203.0.113.7")
+    assert wrong(found) == []
+    assert "203.0.113.7 is mail.good.test" in of(found, "egress.default")[0][1]
+    assert of(found, "egress.default")[-1][1] == "HELO mail.good.test leads to every address"
+    assert of(found, "sender.good.test") == [("ok", "all is well")]
+
+
+async def test_an_address_that_is_not_configured_is_found_out_and_looked_at(server: Server, tmp_path: Path) -> None:
+    found = await straight(server, tmp_path, SENDER, "192.0.2.8")
+    said = of(found, "egress.default")
+    assert said[0] == ("warn", "mail leaves from 192.0.2.8, which is not configured")
+    assert next(each.remedy for each in found if each.name == "egress.default").startswith(
+        'set next_hop.default.egress_ips = ["192.0.2.8"]'
+    )
+    assert ("fail", "192.0.2.8 has no PTR record") in said
+    assert [each for each in wrong(found) if each[0] == "sender.good.test" and "192.0.2.8" in each[2]]
+
+
+async def test_behind_nat_the_operator_is_asked(server: Server, tmp_path: Path) -> None:
+    found = await straight(server, tmp_path, SENDER)
+    [(state, message)] = of(found, "egress.default")
+    assert (state, "NAT" in message) == ("warn", True)
+    assert wrong(await straight(server, tmp_path, KNOWN + SENDER)) == []
+
+
+async def test_a_second_address_that_nobody_named(server: Server, tmp_path: Path) -> None:
+    found = await straight(server, tmp_path, KNOWN + SENDER, "203.0.113.7", "2001:db8::5")
+    [(name, state, message)] = wrong(found)
+    assert (name, state) == ("egress.default", "warn")
+    assert message == "mail leaves from 2001:db8::5 too, which next_hop.default.egress_ips does not name"
+
+
+@pytest.mark.parametrize(
+    ("name", "entries", "words"),
+    [
+        ("7.113.0.203.in-addr.arpa", [], "has no PTR record"),
+        ("7.113.0.203.in-addr.arpa", [{"PTR": "other.test"}], "other.test"),
+        ("mail.good.test", [{"A": "203.0.113.9"}], "HELO"),
+        ("good.test", [{"MX": [10, "mx1.good.test"]}, {"TXT": "v=spf1 ip4:203.0.113.9 -all"}], "203.0.113.7"),
+    ],
+    ids=["no PTR", "PTR that does not lead back", "HELO", "SPF"],
+)
+async def test_each_of_what_receivers_want_is_looked_at_and_has_a_remedy(
+    name: str, entries: list[Any], words: str, server: Server, tmp_path: Path
+) -> None:
+    server.zone.put(name, *entries)
+    found = [each for each in await straight(server, tmp_path, KNOWN + SENDER) if each.state in ("fail", "warn")]
+    assert [each for each in found if words in each.message]
+    assert all(each.remedy for each in found)
+
+
+async def test_without_a_sender_spf_cannot_be_looked_at(server: Server, tmp_path: Path) -> None:
+    [(name, state, _)] = wrong(await straight(server, tmp_path, KNOWN))
+    assert (name, state) == ("sender", "warn")
+
+
+def test_an_address_to_send_from_that_is_chosen_is_the_only_one() -> None:
+    assert sources("198.41.0.99") == (ip_address("198.41.0.99"),)
+    assert sources("10.0.0.1") == ()
+    assert {address.version for address in sources("0.0.0.0")} <= {4}
+    assert all(address.is_global for address in sources(""))

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from smtpguard import __version__
+from smtpguard import __version__, build
 from smtpguard.cli import Common, app
 
 GOOD = '[next_hop.default]\nhost = "smtp.example.net"\n[next_hop.b]\nhost = "sandbox"\n[[route]]\nnext_hop = "b"\n'
@@ -93,7 +93,7 @@ def test_help_is_plain_and_imports_nothing_heavy(command: list[str]) -> None:
 
 
 def test_the_version() -> None:
-    assert program("--version").stdout == f"smtpguard {__version__}\n"
+    assert program("--version").stdout == f"smtpguard {__version__} ({build()})\n"
 
 
 @pytest.mark.parametrize(

@@ -453,6 +453,35 @@ def test_foreign_text_in_a_file_cannot_write_to_the_terminal(
     assert not [c for c in said if not c.isprintable() and c != "\n"]
 
 
+def test_what_we_held_back_ourselves_is_told_by_its_own_cause(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "smtpguard.log"
+    path.write_text(
+        '{"event.action":"recipient-refused","event.id":"01JD5Z8Q7KX3","smtp.verb":"RCPT","smtp.rcpt_to":"o***@r.example",'
+        '"smtpguard.answer":450,"smtpguard.source":"policy","smtpguard.category":"reputation.ip_listed",'
+        '"smtpguard.cause":"the sending IP is on a block list"}\n'
+    )
+    assert explain(str(path), id="01JD5Z8Q7KX3") == 0
+    said = capsys.readouterr().out
+    assert "Cause:       the sending IP is on a block list\n" in said
+    assert "Category:    reputation.ip_listed\n" in said
+    assert explain(str(path), as_json=True) == 0
+    assert json.loads(capsys.readouterr().out)["category"] == "reputation.ip_listed"
+
+
+def test_a_detector_that_stumbles_says_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "odd.eml"
+    path.write_bytes(
+        b"From: mail d\xe6mon\nSubject: failure notice\nReturn-Path: <>\n\n<a@b.example>:\n550 no such user\n"
+    )
+    assert explain(str(path)) == 0
+    assert "a@b.example" in capsys.readouterr().out
+    assert caplog.records == []
+
+
 # --- replies that smtpguard explained ---------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from time import time
 from typing import Any
@@ -14,10 +15,10 @@ from smtpguard.cli.explain import run
 from smtpguard.cli.store import opened
 from smtpguard.history.rows import of_notice
 from smtpguard.history.store import keep
-from smtpguard.mail.reply import FailureKind, HopFailure, Reply, Verb
+from smtpguard.mail.reply import FailureKind, Hop, HopFailure, Reply, Verb
 from smtpguard.record import Masker
-from tests.history.stores import Found, numbered, started
-from tests.records import UNKNOWN, refusal
+from tests.history.stores import AT, Found, hold, numbered, started
+from tests.records import UNKNOWN, record, refusal
 
 GONE = HopFailure(FailureKind.TIMEOUT, Verb.DOT, "no answer")
 
@@ -90,6 +91,40 @@ def test_a_hop_failure_of_a_whole_message(history: str, capsys: pytest.CaptureFi
     assert "\x1b[1mno answer" in said
     assert "all 2 recipients" in said
     assert "Fault:" in said
+
+
+LISTED = UNKNOWN._replace(category="reputation.ip_listed")
+DONE = {
+    "defer": "defer: held since 2023-11-14T22:13:20Z till 2023-11-15T22:13:20Z, "
+    "the next attempt from 2023-11-14T22:28:20Z on",
+    "throttle": "throttle: slowed down; that is over",
+    "suppress": "suppress: a strike, or what suppressed it is over",
+    "reroute": "reroute: tried at once by next hop second",
+}
+
+
+def test_what_policy_did_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    url = f"sqlite:///{tmp_path}/h.db"
+    with started(url) as store:
+        for number, action in enumerate(DONE):
+            refused = refusal("554 5.7.1 listed", meaning=LISTED, answer="451 4.7.1 held", action=action)
+            given = numbered(number, refused)
+            if action == "reroute":
+                taken = record(accepted=[b"jane.doe@example.org"], hop=Hop("second", "mx2.example.net", 25))
+                given = replace(taken, id=given.id, at=given.at, diverted=[refused])
+            store.write(given)
+        store.state.holds.put(hold("egress default google", AT + 900))
+        assert store.flush(20.0)
+    for number, (action, done) in enumerate(DONE.items()):
+        assert explain(f"{number:012d}", store_url=url) == 0
+        said = capsys.readouterr().out
+        assert f"Policy:      {done}\n" in said
+        assert ("The MTA got" in said) == (action != "reroute")  # which nobody was told
+        assert explain(f"{number:012d}", store_url=url, as_json=True) == 0
+        (told,) = json.loads(capsys.readouterr().out)["refusals"]
+        assert told["action"] == action
+        assert ("standing" in told) == (action == "defer")
+        assert told.get("detour") == ("second" if action == "reroute" else None)
 
 
 def test_many_refusals_are_told_in_part_and_a_complaint_after_them(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from pydantic import SecretStr
 from typer.testing import CliRunner, Result
 
-from smtpguard.cli import app
+from smtpguard.cli import app, straight
 from smtpguard.cli.init import text
 from smtpguard.cli.plan import CannotPlan, Plan, hand_over, plan
 from smtpguard.cli.postfix import Facts, host_and_port, listed, pairs
@@ -31,6 +32,7 @@ DEFAULTS: Mapping[str, str] = {
     "smtp_tcp_port": "smtp",
 }
 DOOR = "127.0.0.1:10724"
+DEPLOY = Path(__file__).parents[2] / "deploy"
 
 
 def facts(
@@ -118,7 +120,6 @@ def test_default_transport_may_name_it_and_the_command_line_wins() -> None:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"relayhost": ""}, "relayhost is empty"),
         ({"relayhost": "[127.0.0.1]:10725"}, "is smtpguard already"),
         ({"transport": "smtpguard", "destination": "inet:[127.0.0.1]:10724"}, "init --undo"),
         ({"relayhost": "[a.example]:nonsense"}, "nonsense is not a port"),
@@ -296,6 +297,122 @@ def test_a_door_that_is_a_socket() -> None:
     assert made.against == []
 
 
+# --- straight to the receivers ---------------------------------------------------------------------------------
+
+
+def straightened(**given: Any) -> Plan:
+    """The plan for a Postfix without a relayhost."""
+    found = facts(**{"relayhost": "", **given})
+    made = straight.plan(found)
+    hand_over(made, found, DOOR)
+    return made
+
+
+def test_without_a_relayhost_mail_goes_straight_as_it_did() -> None:
+    assert straight.is_straight("", facts(relayhost=""))
+    assert not straight.is_straight("", facts())
+    assert not straight.is_straight("", facts(relayhost="", destination="[a.example]"))
+    assert straight.is_straight("mx", facts())
+    assert not straight.is_straight("a.example", facts(relayhost=""))
+
+
+def test_what_a_postfix_without_a_relayhost_had_comes_along() -> None:
+    made = straightened(smtp_tls_security_level="may", smtp_bind_address="8.8.4.4", message_size_limit="104857600")
+    assert keys(made) == {
+        "default.host": "mx",
+        "default.bind": "8.8.4.4",
+        "default.egress_ips": ["8.8.4.4"],
+        "default.connections_per_domain": 20,
+        "listen.max_message_size": "113MiB",
+        "relay.hostname": "mail.example.com",
+    }
+    assert made.against == []
+    assert made.needs == straight.NEEDS
+
+
+@pytest.mark.parametrize(
+    ("level", "tls", "words"),
+    [
+        ("", None, ""),
+        ("none", None, ""),
+        ("may", None, ""),
+        ("dane", None, "validating"),
+        ("dane-only", "required", "validating"),
+        ("encrypt", "required", "checked no certificate"),
+        ("verify", "required", ""),
+        ("unheard-of", "required", ""),
+    ],
+)
+def test_tls_to_the_receivers_is_no_weaker_than_it_was(level: str, tls: str | None, words: str) -> None:
+    made = straightened(smtp_tls_security_level=level)
+    assert keys(made).get("default.tls") == tls
+    assert words in " ".join(made.notes)
+
+
+@pytest.mark.parametrize(
+    ("given", "bind", "egress"),
+    [
+        ({}, None, None),
+        (
+            {"smtp_bind_address": "10.0.0.5", "proxy_interfaces": "8.8.4.4, [2001:4860::1]"},
+            "10.0.0.5",
+            ["8.8.4.4", "2001:4860::1"],
+        ),
+        ({"smtp_bind_address6": "2001:4860::1"}, "2001:4860::1", ["2001:4860::1"]),
+        ({"inet_interfaces": "8.8.4.4"}, "8.8.4.4", ["8.8.4.4"]),
+        ({"inet_interfaces": "127.0.0.1"}, None, None),
+        ({"inet_protocols": "ipv4"}, "0.0.0.0", None),
+    ],
+)
+def test_mail_leaves_from_where_it_left(given: dict[str, str], bind: str | None, egress: list[str] | None) -> None:
+    found = keys(straightened(**given))
+    assert (found.get("default.bind"), found.get("default.egress_ips")) == (bind, egress)
+
+
+def test_limits_of_a_destination_become_those_of_a_domain() -> None:
+    made = straightened(smtp_destination_concurrency_limit="7", smtp_destination_rate_delay="1s")
+    assert keys(made)["default.connections_per_domain"] == 7
+    assert settings(made, "smtpguard_destination_concurrency_limit") == ["250"]
+    assert settings(made, "smtpguard_destination_rate_delay") == []
+    assert "destination_rate_delay of 1s is left out" in " ".join(made.notes)
+    assert "smtpguard unix - - n - 250 lmtp -o" in made.commands[0][2]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"smtp_tls_policy_maps": "hash:/x"}, "next_hop.strict"),
+        ({"smtp_fallback_relay": "a.example"}, "waits in Postfix's queue"),
+        ({"smtp_bind_address": "192.0.2.1", "smtp_bind_address6": "2001:db8::1"}, "bind is one address"),
+    ],
+)
+def test_what_cannot_come_along_is_said(given: dict[str, str], words: str) -> None:
+    assert words in " ".join(straightened(**given).notes)
+    assert words not in " ".join(straightened().notes)
+
+
+def test_a_postfix_that_has_smtpguard_already_is_not_planned_again() -> None:
+    with pytest.raises(CannotPlan, match="init --undo"):
+        straight.plan(facts(transport="smtpguard", destination="inet:[127.0.0.1]:10724"))
+
+
+def test_the_lines_are_those_of_deploy() -> None:
+    made = Plan(is_mx=True)
+    hand_over(made, straight.UNTOUCHED, DOOR)
+    shipped = re.findall(r"^(\w+) = (.*)$", (DEPLOY / "postfix/mx/main.cf").read_text(), re.M)
+    assert {tuple(command[2].split("=", 1)) for command in made.commands[1:]} == set(shipped)
+    service = re.sub(r"^#.*\n", "", (DEPLOY / "postfix/mx/master.cf").read_text(), flags=re.M)
+    assert made.commands[0][2] == "smtpguard/unix=" + " ".join(service.split())
+
+    def options(text: str) -> set[str]:
+        return {line.strip() for line in text.splitlines() if line.strip() and line.strip()[0] != "#"}
+
+    exim = options("\n".join(straight.exim(DOOR)))
+    router, transports = ((DEPLOY / "exim" / name).read_text() for name in ("router", "transport"))
+    assert exim == options(router) | options(transports.partition("smtpguard_smtp:")[0])
+    assert straight.exim("unix:/run/smtpguard/lmtp.sock") == straight.exim("[::1]:10724") == ()
+
+
 # --- how Postfix writes ----------------------------------------------------------------------------------------
 
 
@@ -380,6 +497,13 @@ def test_nothing_is_written_over_without_force() -> None:
         (["--next-hop", "a.example", "--tls", "maybe"], "not one of none, opportunistic, required, implicit"),
         (["--next-hop", "a.example", "--tls", "none", "--username", "u"], "a login needs TLS"),
         (["--next-hop", "a.example", "--username", "u", "--password-file", "none"], "password_file: cannot be read"),
+        (["--next-hop", "mx,a.example"], "mx stands alone"),
+        (["--next-hop", "mx:2525"], "mx stands alone"),
+        (["--next-hop", "mx", "--username", "u"], "username: is not for mx"),
+        (
+            ["--next-hop", "mx", "--egress", "a.example"],
+            "next_hop.default.egress_ips: 'a.example' is not an IP address",
+        ),
         (["--apply"], "needs --from-postfix"),
         (["--undo", "--from-postfix"], "stands alone"),
     ],
@@ -397,3 +521,33 @@ def test_for_machines() -> None:
     assert found["config"] == "etc/smtpguard.toml"
     assert found["wrote"] == ["etc/smtpguard.toml"]
     assert found["applied"] is False
+
+
+def test_a_file_for_straight_to_the_receivers_and_the_lines_for_the_mta() -> None:
+    found = init("--next-hop", "mx", "--egress", "203.0.113.7, 2001:db8::7", "--hostname", "mail.example.com")
+    assert found.exit_code == 0, found.stderr
+    hop = load(Path("etc/smtpguard.toml"), {}).settings.next_hop["default"]
+    assert (hop.is_mx, hop.port, hop.tls, [str(each) for each in hop.egress_ips]) == (
+        *(True, 25, "opportunistic"),
+        ["203.0.113.7", "2001:db8::7"],
+    )
+    said = found.stdout
+    order = [
+        "Port 25",
+        "PTR record",
+        "SPF record",
+        "Next: smtpguard check",
+        "postconf -M",
+        "The way back:",
+        "-MX",
+        "Exim:",
+    ]
+    assert sorted(order, key=said.index) == order
+    assert "route_list = * 127.0.0.1::10724 byname" in said
+
+
+def test_for_machines_straight_to_the_receivers() -> None:
+    found = json.loads(init("--next-hop", "mx", "--json").stdout)
+    assert ["postconf", "-e", "default_transport=smtpguard:inet:[127.0.0.1]:10724"] in found["commands"]
+    assert found["back"][0] == ["postconf", "-MX", "smtpguard/unix"]
+    assert found["needs"] == list(straight.NEEDS)

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
+import pytest
+
 from smtpguard.cli.finding import Finding
 from smtpguard.cli.outward import probe_mx
 from smtpguard.mail.session import Recipient
@@ -32,9 +34,11 @@ class World:
 
 
 @asynccontextmanager
-async def world(*scripts: Script | None, gone: Sequence[str] = ()) -> AsyncIterator[World]:
+async def world(*scripts: Script | None, gone: Sequence[str] = (), lost: Sequence[str] = ()) -> AsyncIterator[World]:
+    """`gone`: domains that the DNS does not have; `lost`: those of which it does not answer."""
     async with AsyncExitStack() as stack:
-        port, hosts, zone = 0, {}, {}
+        port, hosts = 0, {}
+        zone: dict[str, Any] = {domain: ["SERVFAIL"] for domain in lost}
         for number, (domain, script) in enumerate(zip(RECEIVERS, scripts, strict=True), start=1):
             hosts[domain] = Sandbox(script=script)
             port = await hosts[domain].start(f"127.0.0.{number}", port)
@@ -67,6 +71,20 @@ async def test_where_nobody_answers_the_port_is_closed() -> None:
         assert found.state == "fail"
         assert "two.test does not exist" in found.message
         assert "opened" in found.remedy
+
+
+@pytest.mark.parametrize(
+    ("lost", "words", "is_temporary"), [((), "does not exist", False), (RECEIVERS, "servfail", True)]
+)
+async def test_where_the_dns_knows_nobody_the_port_is_not_blamed(
+    lost: Sequence[str], words: str, is_temporary: bool
+) -> None:
+    async with world(None, None, gone=RECEIVERS, lost=lost) as here:
+        [found] = await here.probe()
+        assert (found.state, found.is_temporary) == ("fail", is_temporary)
+        assert "is not known, for no mail host is found: one.test: " in found.message
+        assert words in found.message
+        assert "resolver" in found.remedy
 
 
 async def test_a_recipients_mail_hosts_are_asked() -> None:

@@ -14,8 +14,11 @@ from tests.e2e.conftest import directory, exim_program, hop, relay
 from tests.e2e.hop import Hop
 from tests.e2e.mta import SENDER_DOMAIN, until
 from tests.e2e.relay import Relay
+from tests.e2e.test_mx import BOUNCED, DEFERRED, DELIVERED, USERS, at, everywhere
+from tests.e2e.test_mx import Everywhere as World
+from tests.e2e.test_mx import relay as straight
 
-__all__ = ["directory", "exim_program", "hop", "relay"]  # fixtures of tests.e2e
+__all__ = ["directory", "everywhere", "exim_program", "hop", "relay", "straight"]  # fixtures of tests.e2e
 
 FILES: Final = Path(__file__).parents[2] / "deploy" / "exim"
 SENDER: Final = f"list@{SENDER_DOMAIN}"
@@ -76,3 +79,31 @@ def test_what_is_deferred_waits(mta: exim.Exim, relay: Relay, hop: Hop) -> None:
     hop.start()
     until(lambda: hop.messages and not mta.queue(), 60, mta.log)
     assert relay.wait_for("recipient-accepted")["smtp.reply.code"] == 250
+
+
+@pytest.fixture
+def straight_mta(
+    monkeypatch: pytest.MonkeyPatch, directory: Path, exim_program: Path, straight: Relay
+) -> Iterator[exim.Exim]:
+    """Exim before a smtpguard with `host = "mx"`."""
+    monkeypatch.setattr(exim, "_CONFIG", configuration("lmtp"))
+    instance = exim.Exim(directory, program=exim_program, next_hop_port=straight.ports["lmtp"])
+    try:
+        instance.start()
+        yield instance
+    finally:
+        instance.stop()
+
+
+def test_straight_to_the_receivers_each_recipient_has_its_own_fate(straight_mta: exim.Exim, everywhere: World) -> None:
+    mta = straight_mta
+    rcpts = [f"{user}@{domain}" for user in USERS for domain in (*DELIVERED, *DEFERRED, *BOUNCED)]
+    mta.send(SENDER, rcpts, "Subject: minutes\r\n\r\nAll went well.\r\n")
+    until(lambda: mta.bounces() and mta.queue() and not mta.queue()[0].rcpts.keys() - at(DEFERRED), 30, mta.log)
+    assert mta.queue()[0].rcpts.keys() == at(DEFERRED)
+    for rcpt, reason in mta.queue()[0].rcpts.items():
+        assert f" {DEFERRED[rcpt.partition('@')[2]]} " in reason, (rcpt, reason)
+    [bounce] = mta.bounces()
+    assert set(re.findall(r"^Final-Recipient: rfc822;(\S+)", bounce, re.MULTILINE)) == at(BOUNCED)
+    [message] = everywhere.hosts["takes.test"].messages
+    assert {path.decode() for path, _ in message.rcpts} == at(DELIVERED)

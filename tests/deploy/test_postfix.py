@@ -87,7 +87,7 @@ def passed_smtpguard(hop: Hop) -> list[bool]:
     return [b"by guard.test" in message.data.partition(b"\r\n\r\n")[0] for message in hop.messages]
 
 
-@pytest.mark.parametrize("door", ["lmtp", "smtp"])
+@pytest.mark.parametrize("door", ["lmtp", "mx", "smtp"])
 def test_there_and_back(door: str, former: Former, relay: Relay, hop: Hop) -> None:
     before = former.files()
     former.send(SENDER, ["ann@rcpt.example"], TEXT)

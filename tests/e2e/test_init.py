@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.postfix, pytest.mark.skipif(bool(postfix.missing()), r
 class Guard:
     """The command line, and the relay it configures, on ports of the test's own."""
 
-    def __init__(self, directory: Path, mta: postfix.Postfix) -> None:
+    def __init__(self, directory: Path, mta: postfix.Postfix, environ: Mapping[str, str] | None = None) -> None:
         self.config = directory / "etc" / "smtpguard.toml"
         self.lmtp = free_port()
         self._mta = mta
@@ -40,6 +40,7 @@ class Guard:
             "SMTPGUARD__LISTEN__LMTP": f"127.0.0.1:{self.lmtp}",
             "SMTPGUARD__LISTEN__SMTP": "",
             "SMTPGUARD__HTTP__LISTEN": "127.0.0.1:0",
+            **(environ or {}),
         }
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:

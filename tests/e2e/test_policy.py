@@ -108,6 +108,7 @@ def test_a_hold_that_is_over_comes_back_once_with_the_true_words(door: Door, dir
         assert "554 5.7.1" in said(it)
         assert "blocked using zen.spamhaus.org" in said(it)
         assert not it.delivered()
+        until(lambda: "rejected" in refused(it, "next_hop")[-1]["message"], FLOW_S, it.state)
         assert gaps([refused(it, "next_hop")[0], refused(it, "next_hop")[-1]])[0] > 4.0 - SLACK_S
 
 

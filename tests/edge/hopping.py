@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import select
+import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -236,6 +238,28 @@ async def sandboxes(*parts: Sandbox) -> AsyncIterator[int]:
     finally:
         for sandbox in parts:
             await sandbox.stop()
+
+
+@contextmanager
+def silent(host: str, port: int) -> Iterator[None]:
+    """A port that answers no SYN: somebody listens there, takes nobody in, and has no room for more.
+
+    As it looks from here when a firewall drops what we send.
+    """
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(0)
+        for _ in range(8):
+            one = stack.enter_context(socket.socket(listener.family))
+            one.setblocking(False)
+            one.connect_ex((host, port))
+            if not select.select([], [one], [], 0.1)[1]:
+                break
+        else:
+            raise OSError("this system takes everybody in, room or not")
+        yield
 
 
 async def until(condition: Callable[[], object], within_s: float = 3.0) -> None:

@@ -135,6 +135,18 @@ async def test_only_what_is_to_be_told_is_told() -> None:
     assert desk.told == []
 
 
+async def test_of_a_refusal_that_another_next_hop_was_tried_for_the_mta_has_no_answer() -> None:
+    desk = Desk(204)
+    async with alerting(desk) as alerts:
+        record = of()
+        record.diverted.append(dataclasses.replace(loud(), action="reroute"))
+        alerts.write(record)
+        await alerts.close()
+    [told] = desk.bodies
+    assert (told["policy"], told["reply"]["code"]) == ("reroute", 550)
+    assert "answer" not in told
+
+
 async def test_a_refusal_without_a_reply_and_of_a_whole_message() -> None:
     desk = Desk()
     failure = HopFailure(FailureKind.TIMEOUT, Verb.DOT, "no answer")

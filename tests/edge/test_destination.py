@@ -186,6 +186,18 @@ async def test_both_families_take_turns_and_there_are_not_too_many() -> None:
     assert [address.version for address in found] == [6, 4] * (MAX_ADDRESSES // 2)
 
 
+@pytest.mark.parametrize(
+    ("source", "is_four"), [("2001:4860::9", False), ("fd00::2", True), ("fe80::1", True), (None, True)]
+)
+async def test_where_ipv6_leads_nowhere_the_other_family_is_first(source: str | None, is_four: bool) -> None:
+    zone = Zone({"mx.test": [{"A": "9.9.9.9"}, {"AAAA": "2001:4860::1"}, {"AAAA": "2001:4860::2"}]})
+    own = ip_address(source) if source else None
+    looked = Addresses(zone, allow_private=False, own=(), bind="", source=lambda _: own)
+    found = [where[0] for _, where in await looked.addresses("mx.test", 25)]
+    assert len(found) == 3
+    assert (found[0] == "9.9.9.9") is is_four
+
+
 async def test_a_source_address_decides_the_family() -> None:
     zone = Zone({"mx.test": [{"AAAA": PUBLIC_6}, {"A": PUBLIC}]})
     assert [str(each) for each in (await addresses(zone, bind="127.0.0.1").look_up("mx.test")).addresses] == [PUBLIC]

@@ -8,6 +8,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from smtpguard.edge.resolver import Resolver
 from smtpguard.edge.volume import Volume
 from smtpguard.lint import Action, Finding, Ruleset, Skipped
 from smtpguard.lint.facts import Signing
+from smtpguard.lint.finding import Hit
+from smtpguard.lint.rule import RULES
 from smtpguard.mail.octets import Buffer
 from smtpguard.mail.session import Envelope
 from tests.edge.waiting import until
@@ -53,7 +56,7 @@ def shared() -> Iterator[Inspections]:
     resolver = Resolver(("127.0.0.1:1",), internal_zones=("example",), clock=time.monotonic, count=lambda *_: None)
     made = Inspections(
         Ruleset("observe", {"HDR001": Action.REJECT}),
-        Gather(resolver, None, helo="relay.example", clock=time.monotonic),
+        Gather(resolver, None, helo="relay.example", clock=time.monotonic, on_fault=FAULTS.append),
         Volume(5000, time.monotonic),
         signing=Signing(),
         budget_s=0.2,
@@ -96,6 +99,21 @@ async def test_a_body_that_cannot_be_read_is_skipped(shared: Inspections, size: 
     assert await told(inspected, Body(broken, size)) is None
     assert inspected.report.skipped == [Skipped("lint", "fault: OSError")]
     assert [type(fault) for fault in FAULTS] == [OSError]
+
+
+@pytest.mark.parametrize("size", [100, IN_LOOP + 1])
+async def test_a_rule_that_breaks_is_skipped_and_told(
+    shared: Inspections, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    def breaks(_: object) -> list[Hit]:
+        raise ZeroDivisionError
+
+    monkeypatch.setitem(RULES, "HDR001", replace(RULES["HDR001"], check=breaks))
+    shared.ruleset = Ruleset("observe", {"HDR001": Action.REJECT})
+    inspected = opened(shared)
+    assert await told(inspected, Body(lambda: TWO_FROM, size)) is None
+    assert Skipped("HDR001", "fault: ZeroDivisionError") in inspected.report.skipped
+    assert [type(fault) for fault in FAULTS] == [ZeroDivisionError]
 
 
 async def test_a_large_message_after_the_end_of_its_lint_is_skipped(shared: Inspections) -> None:

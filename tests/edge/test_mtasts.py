@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from smtpguard.edge import mtasts
 from smtpguard.edge.connect import Address
-from smtpguard.edge.mtasts import RENEW_S, RETRY_S, Policies
+from smtpguard.edge.mtasts import RENEW_S, RETRY_S, Memory, Policies, Remembered
 from smtpguard.mailauth.dns import Answer
-from smtpguard.mailauth.mtasts import MAX_POLICY, PATH
+from smtpguard.mailauth.mtasts import MAX_POLICY, PATH, Policy
 from tests.certs import ca_and_server, client_context, self_signed, server_context
 from tests.edge.hopping import until
 from tests.mailauth.zone import Entries, Zone
@@ -53,7 +54,11 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext,
 
 @asynccontextmanager
 async def site(
-    authority: tuple[ssl.SSLContext, ssl.SSLContext, ssl.SSLContext], text: str = POLICY, *, is_bad: bool = False
+    authority: tuple[ssl.SSLContext, ssl.SSLContext, ssl.SSLContext],
+    text: str = POLICY,
+    *,
+    is_bad: bool = False,
+    memory: Memory | None = None,
 ) -> AsyncIterator[Site]:
     good, client, bad = authority
 
@@ -78,7 +83,7 @@ async def site(
             return await here.zone.txt(name)
 
     failures: list[str] = []
-    policies = Policies(Current({}), Names(), client, clock=lambda: here.now, failed=failures.append)
+    policies = Policies(Current({}), Names(), client, clock=lambda: here.now, failed=failures.append, memory=memory)
     here = Site(policies, Zone({"_mta-sts.d.test": RECORD}), None, failures=failures)
     try:
         yield here
@@ -174,3 +179,72 @@ async def test_a_server_without_a_good_certificate_is_not_believed(authority: Au
     async with site(authority, is_bad=True) as here:
         assert await here.policies.of(DOMAIN) is None
         assert (here.asked, here.failures) == (0, ["sts-webpki-invalid"])
+
+
+class Notebook:
+    """mtasts.Memory: a dict."""
+
+    def __init__(self, **known: Remembered) -> None:
+        self.known = {domain.replace("_", "."): each for domain, each in known.items()}
+
+    def recall(self, domain: str) -> Remembered | None:
+        return self.known.get(domain)
+
+    def keep(self, domain: str, id: str, policy: Policy) -> None:
+        self.known[domain] = Remembered(policy, id, 0.0, float(policy.max_age_s))
+
+
+ENFORCED = Policy("enforce", ("mx.d.test",), 604_800)
+
+
+@pytest.mark.parametrize("entries", [[{"TXT": "nothing"}], ["TIMEOUT"]], ids=["no record", "no DNS"])
+async def test_a_restart_does_not_forget_what_holds(authority: Authority, entries: Entries) -> None:
+    notebook = Notebook()
+    async with site(authority, memory=notebook) as here:
+        known = await here.policies.of(DOMAIN)
+        assert known == ENFORCED
+    async with site(authority, memory=notebook) as after:
+        after.publish(entries)
+        assert await after.policies.of(DOMAIN) == known
+        assert after.asked == 0
+        after.now = 604_800
+        notebook.known.clear()  # as its own clock has it
+        assert await after.policies.of(DOMAIN) is None
+
+
+async def test_a_web_server_that_is_kept_from_us_after_a_restart_changes_nothing(authority: Authority) -> None:
+    async with site(authority, memory=Notebook(d_test=Remembered(ENFORCED, "1", 10.0, 604_790.0)), is_bad=True) as here:
+        here.publish([{"TXT": "v=STSv1; id=2"}])
+        assert await here.policies.of(DOMAIN) == ENFORCED
+        assert here.failures == ["sts-webpki-invalid"]
+        here.publish()
+        assert await here.policies.of(DOMAIN) == ENFORCED
+
+
+async def test_what_is_remembered_is_fetched_again_when_it_is_a_day_old(authority: Authority) -> None:
+    notebook = Notebook(d_test=Remembered(ENFORCED, "1", RENEW_S - 5, 604_800.0 - RENEW_S + 5))
+    async with site(authority, POLICY.replace("enforce", "testing"), memory=notebook) as here:
+        assert await here.policies.of(DOMAIN) == ENFORCED
+        assert here.asked == 0
+        here.now = 6.0
+        assert await here.policies.of(DOMAIN) == ENFORCED
+        await until(lambda: here.asked == 1 and not here.policies._fetching)
+        assert notebook.known[DOMAIN].policy.mode == "testing"
+
+
+async def test_a_policy_that_ends_one_is_remembered_too(authority: Authority) -> None:
+    notebook = Notebook(d_test=Remembered(ENFORCED, "1", 0.0, 604_800.0))
+    async with site(authority, POLICY.replace("enforce", "none"), memory=notebook) as here:
+        here.publish([{"TXT": "v=STSv1; id=2"}])
+        assert await here.policies.of(DOMAIN) is None
+        assert notebook.known[DOMAIN].policy.mode == "none"
+
+
+async def test_too_many_names_are_not_kept(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mtasts, "MAX_NAMES", 1)
+    async with site(authority) as here:
+        assert await here.policies.of(DOMAIN) is not None
+        here.policies._keep("e.test", mtasts._Kept(ENFORCED, "1", RENEW_S, 604_800))
+        assert await here.policies.of(DOMAIN) is not None
+        assert here.asked == 2
+        assert here.policies._names_kept == 1

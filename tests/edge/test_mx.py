@@ -6,10 +6,11 @@ Mail hosts are sandboxes on 127.0.0.1, 127.0.0.2 and so on, all at one port; the
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,15 +38,28 @@ from tests.edge.hopping import (
     Talk,
     sandboxes,
     settings,
+    silent,
     soon,
     talk,
     to,
     until,
 )
 from tests.edge.test_dane import Signed, tlsa, written
+from tests.edge.test_mtasts import Authority, authority, site
 from tests.mailauth.zone import Entries, Zone
 
+__all__ = ["authority"]  # a fixture of test_mtasts
 U_LABEL = "x@b\u00fccher.test".encode()
+
+
+def has_ipv6() -> bool:
+    """Whether ::1 is there to be listened at."""
+    try:
+        with socket.socket(socket.AF_INET6) as one:
+            one.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
 
 
 @dataclass
@@ -147,6 +161,49 @@ async def test_a_second_address_is_tried() -> None:
     zone: dict[str, Entries] = {"a.test": [{"MX": [1, "mx.test"]}], "mx.test": [{"AAAA": "::1"}, {"A": "127.0.0.1"}]}
     async with sandboxes(Sandbox()) as port, world(zone, port) as here:
         assert taken(await here.send())
+
+
+V6: list[tuple[Entries, tuple[str, ...], bytes]] = [
+    ([{"AAAA": "::1"}], ("::1",), b"b@a.test"),
+    ([{"AAAA": "::1"}, {"A": "127.0.0.1"}], ("::1",), b"b@a.test"),
+    ([{"AAAA": "::1"}, {"A": "127.0.0.1"}], ("127.0.0.1",), b"b@a.test"),
+    ([{"A": "127.0.0.1"}, {"AAAA": "::2"}, {"AAAA": "::1"}], ("::1",), b"b@a.test"),
+    ([], ("::1",), b"b@[IPv6:::1]"),
+    ([{"AAAA": "::ffff:127.0.0.1"}], ("127.0.0.1",), b"b@a.test"),
+]
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no ::1")
+@pytest.mark.parametrize(("addresses", "up", "rcpt"), V6, ids=str)
+async def test_either_family_will_do(addresses: Entries, up: tuple[str, ...], rcpt: bytes) -> None:
+    hop = Sandbox()
+    port = await hop.start(up[0])
+    zone: dict[str, Entries] = {"a.test": [{"MX": [1, "mx.test"]}], "mx.test": addresses}
+    try:
+        async with world(zone, port) as here:
+            assert taken(await here.send(rcpt))
+            assert taken(await here.send(rcpt))
+            assert (hop.accepted, hop.connections) == (2, 1)
+    finally:
+        await hop.stop()
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no ::1")
+async def test_both_families_are_first_in_turn() -> None:
+    six, four = Sandbox(), Sandbox()
+    port = await six.start("::1")
+    await four.start("127.0.0.1", port)
+    names = {f"d{number}.test": [{"MX": [1, f"mx{number}.test"]}] for number in range(8)}
+    zone: dict[str, Entries] = {**names}
+    zone |= {f"mx{number}.test": [{"A": "127.0.0.1"}, {"AAAA": "::1"}] for number in range(8)}
+    try:
+        async with world(zone, port) as here:
+            for domain in names:
+                assert taken(await here.send(f"x@{domain}".encode()))
+            assert (six.accepted, four.accepted) == (8, 0)  # RFC 6724 6, rule 7 and the usual table: IPv6 first
+    finally:
+        await six.stop()
+        await four.stop()
 
 
 async def test_domains_with_the_same_hosts_share_connections() -> None:
@@ -277,6 +334,51 @@ async def test_a_dead_host_costs_one_time_out_and_the_rest_is_told_at_once() -> 
         assert soon(0) - began < 0.2
         assert hop.connections == 1
         assert here.count("breaker_open") == 1
+
+
+async def test_a_host_that_drops_what_we_send_costs_one_time_out_and_the_next_takes_the_mail() -> None:
+    well = Sandbox()
+    zone: dict[str, Entries] = mx("mx1.test", "mx2.test") | {
+        "a.test": [{"MX": [1, "mx2.test"]}, {"MX": [2, "mx1.test"]}]
+    }
+    async with sandboxes(well) as port, world(zone, port) as here:
+        with silent("127.0.0.2", port):
+            began = soon(0)
+            assert taken(await here.send())
+            assert 0.4 <= soon(0) - began < 0.8  # timeout.connect
+            began = soon(0)
+            assert taken(await here.send())
+            assert soon(0) - began < 0.2
+        assert here.count("failures_total", kind="connect") == 1
+        assert (well.accepted, well.connections) == (2, 1)
+
+
+async def test_addresses_that_drop_what_we_send_share_the_time_out() -> None:
+    zone: dict[str, Entries] = {
+        "a.test": [{"MX": [1, "mx.test"]}],
+        "mx.test": [{"A": f"127.0.0.{number}"} for number in (2, 3, 4)],
+    }
+    async with sandboxes(Sandbox()) as port, world(zone, port) as here:
+        with silent("127.0.0.2", port), silent("127.0.0.3", port), silent("127.0.0.4", port):
+            began = soon(0)
+            said = await here.send()
+            assert isinstance(said, HopFailure)
+            assert said.kind is FailureKind.CONNECT
+            assert soon(0) - began < 0.8
+
+
+async def test_the_deadline_holds_whatever_drops_what_we_send() -> None:
+    hosts = [f"mx{number}.test" for number in range(1, 6)]
+    zone = mx(*hosts) | {host: [{"A": f"127.0.0.{number}"}] for number, host in enumerate(hosts, start=2)}
+    async with sandboxes(Sandbox()) as port, world(zone, port) as here:
+        with ExitStack() as stack:
+            for number in range(2, 7):
+                stack.enter_context(silent(f"127.0.0.{number}", port))
+            began = soon(0)
+            exchange = await here.begin(within_s=0.6)
+            assert isinstance(exchange.mail, HopFailure)
+            assert soon(0) - began < 1.9  # all five, each with the time-out of a connection, take 2 s
+            exchange.finish()
 
 
 async def test_a_host_that_is_there_may_stumble() -> None:
@@ -465,16 +567,37 @@ async def test_mta_sts_takes_a_good_certificate(good: CaAndServer) -> None:
 
 
 async def test_under_mta_sts_a_bad_certificate_gets_no_octet_of_mail(good: CaAndServer, wrong: CaAndServer) -> None:
-    for certs, authority, result in (
+    for certs, believed, result in (
         (wrong, wrong, "certificate-host-mismatch"),
         (good, wrong, "certificate-not-trusted"),
     ):
         hop = _serving(certs)
-        async with sandboxes(hop) as port, world(mx("mx1.test"), port, tls_ca_file=str(authority.ca), **sts()) as here:
+        async with sandboxes(hop) as port, world(mx("mx1.test"), port, tls_ca_file=str(believed.ca), **sts()) as here:
             assert _is_tls_failure(await here.send())
             assert _heard_no_mail(hop)
             assert hop.connections == 1
             assert here.told == {("sts", result): 1}
+
+
+async def test_a_policy_of_a_web_server_lets_no_octet_of_mail_into_the_clear_or_to_a_wrong_host(
+    authority: Authority, wrong: CaAndServer
+) -> None:
+    """RFC 8461 5: the policy as it is fetched, and a mail host that has a bad certificate, or lost its STARTTLS."""
+    for hop, result in (
+        (_serving(wrong), "certificate-host-mismatch"),
+        (Sandbox(), "starttls-not-supported"),
+    ):
+        zone: dict[str, Entries] = {"d.test": [{"MX": [1, "mx.d.test"]}], "mx.d.test": [{"A": "127.0.0.1"}]}
+        async with (
+            site(authority) as web,
+            sandboxes(hop) as port,
+            world(zone, port, tls_ca_file=str(wrong.ca), policies=web.policies) as here,
+        ):
+            assert _is_tls_failure(await here.send(b"x@d.test"))
+            assert web.asked == 1
+            assert here.told == {("sts", result): 1}
+            assert {line.split(b" ")[0] for line in hop.commands} <= {b"EHLO", b"STARTTLS", b"QUIT"}
+            assert hop.accepted == 0
 
 
 async def test_an_expired_certificate_is_told_apart(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ questions that people ask. Times are of one machine and hour.
 
 from __future__ import annotations
 
+import gc
 import sys
 import tempfile
 import time
@@ -18,6 +19,7 @@ from typing import Final, get_args
 
 from smtpguard.history import Database, Store, engine_of, report, upkeep
 from smtpguard.record import Record
+from smtpguard.service.program import GC_THRESHOLD
 from tests.history.stores import AT, DAY, SEED, numbered
 from tests.records import UNKNOWN, refusal
 
@@ -71,6 +73,8 @@ def ask(database: Database, what: str, question: Callable[[Database], object]) -
 
 
 def main() -> None:
+    gc.freeze()  # as the service does it
+    gc.set_threshold(*GC_THRESHOLD)
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
     with tempfile.TemporaryDirectory() as folder:
         url = sys.argv[2] if len(sys.argv) > 2 else f"sqlite:///{folder}/history.db"

@@ -10,8 +10,22 @@ from smtpguard.history.account import accounts, notices
 from smtpguard.history.rows import of_notice
 from smtpguard.history.store import keep
 from smtpguard.mail.reply import Reply, Verb
+from smtpguard.policy import Hold, Route, Suppression, Throttle
 from smtpguard.record import Masker
-from tests.history.stores import AT, DAY, PATIENCE_S, SEED, Found, delivered, migrated, numbered, started
+from tests.history.stores import (
+    AT,
+    DAY,
+    PATIENCE_S,
+    SEED,
+    Found,
+    delivered,
+    hold,
+    migrated,
+    numbered,
+    started,
+    suppression,
+    throttle,
+)
 from tests.records import UNKNOWN, refusal
 
 MASKER = Masker("mask", SEED)
@@ -64,6 +78,71 @@ def test_what_is_unknown_is_not_told(url: str) -> None:
     assert {"findings", "notices", "failure"}.isdisjoint(whole.keys() | whole["refusals"][0].keys())
     assert whole["client_gone"] is False
     assert None not in whole.values()
+
+
+JANE = MASKER.id(b"jane.doe@example.org")
+LISTED = UNKNOWN._replace(category="reputation.ip_listed")
+
+
+def test_what_policy_remembers_still_stands_beside_the_refusal(url: str) -> None:
+    held = [
+        refusal(action="defer", answer="450 4.1.1 held"),
+        refusal(action="defer", answer="450 4.7.1 held", meaning=LISTED),
+        refusal(action="throttle", answer="451 4.7.1 slow", meaning=UNKNOWN._replace(category="rate.limited")),
+        refusal(action="suppress"),
+        refusal(action="reroute", answer="450 4.1.1 later"),
+        refusal(action="defer", answer="450 4.1.1 held", meaning=UNKNOWN._replace(category="content.spam")),
+        refusal(),
+    ]
+    remembered: list[Hold | Throttle | Suppression | Route | None] = [
+        hold(f"recipient {JANE}", category="recipient.unknown"),
+        hold("egress default google"),
+        throttle("egress default google"),
+        suppression(JANE),
+        Route(f"example.com {JANE}", AT, AT + DAY, "other"),
+        None,  # another message is held for that
+        None,
+    ]
+    with started(url) as store:
+        store.write(numbered(1, *held, queue_id="4Abc"))
+        state = store.state
+        for row in (*remembered, hold("message 4Other", category="content.spam"), hold("egress second google")):
+            match row:
+                case Hold():
+                    state.holds.put(row)
+                case Throttle():
+                    state.throttles.put(row)
+                case Suppression():
+                    state.suppressions.put(row)
+                case Route():
+                    state.routes.put(row)
+        later = hold("sender example.com google", category="content.spam")
+        state.holds.put(later._replace(since=AT + DAY, until=AT + 2 * DAY))
+        assert store.flush(PATIENCE_S)
+        with store.reading() as database:
+            (found,) = accounts(database, "000000000001", 0)
+    assert list(found.standings) == remembered
+    told_of = told.account(found)["refusals"]
+    assert told_of[1]["standing"] == {
+        "since": "2023-11-14T22:13:20.000Z",
+        "until": "2023-11-15T22:13:20.000Z",
+        "probe_at": "2023-11-14T22:13:20.000Z",
+    }
+    assert told_of[4]["standing"]["next_hop"] == "other"
+    assert "standing" not in told_of[5]
+
+
+def test_mail_that_was_answered_at_mail_is_held_for_some_egress(url: str) -> None:
+    local = refusal(None, None, answer="451 4.7.1 held", verb=Verb.MAIL, meaning=LISTED, hop=None, action="defer")
+    with started(url) as store:
+        given = numbered(1, local)
+        given.next_hop = ""
+        store.write(given)
+        store.state.holds.put(hold("egress default other"))
+        assert store.flush(PATIENCE_S)
+        with store.reading() as database:
+            (found,) = accounts(database, "000000000001", 0)
+    assert found.standings == (hold("egress default other"),)
 
 
 @pytest.mark.parametrize("text", ["a@example.org", "<a@example.org>", " a@example.org "])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,7 +25,7 @@ from smtpguard.history.tables import (
     slot_of,
 )
 from smtpguard.mail.reply import FailureKind, Hop, HopFailure, Reply, Verb
-from smtpguard.record import AddressMode, Masker
+from smtpguard.record import AddressMode, Masker, Record
 from tests.history.stores import AT, SEED, Code, Found, delivered, numbered
 from tests.records import SENDER, UNKNOWN, record, refusal
 
@@ -90,6 +91,38 @@ def test_a_failure_has_no_code_but_says_what_went_wrong() -> None:
     assert (row.code, row.text, row.failure, row.answer) == (0, "no answer in 120 s", "timeout", 451)
     ((_, tally),) = kept.counts
     assert tally[4:7] == (451, "4.4.2", 451)
+
+
+def test_what_policy_made_of_a_refusal_is_kept() -> None:
+    row = row_of(of_record(numbered(1, refusal("550 5.7.1 no", answer="451 4.7.1 held", action="defer")), (), MASK))
+    assert (row.action, row.detour, row.answer) == ("defer", "", 451)
+    assert row_of(of_record(numbered(1), (), MASK)).action == ""
+
+
+JANE, BEN = b"jane.doe@example.org", b"ben@example.org"
+SECOND = Hop("second", "mx2.example.net", 25)
+
+
+@pytest.mark.parametrize(
+    ("rcpt", "told", "detour"),
+    [
+        (None, record(accepted=[JANE], hop=SECOND), "second"),
+        (JANE, record(accepted=[BEN], hop=SECOND), ""),
+        (JANE, record(refusal(rcpt=JANE, hop=SECOND), outcome="refused"), "second"),
+        (JANE, record(refusal(rcpt=None, hop=SECOND), outcome="refused"), "second"),
+        (JANE, record(refusal(None, answer="451 4.4.1 no", hop=None), outcome="deferred"), ""),
+    ],
+)
+def test_a_refusal_before_a_detour_is_kept_though_nobody_was_told(
+    rcpt: bytes | None, told: Record, detour: str
+) -> None:
+    before = refusal("554 5.7.1 listed", rcpt, count=2, action="reroute")
+    kept = of_record(replace(told, diverted=[before]), (), MASK)
+    assert kept.rows[0][0] is TRANSACTIONS
+    row = row_of(kept)  # the first: what was tried first
+    assert (row.position, row.code, row.answer, row.action, row.detour) == (0, 554, 0, "reroute", detour)
+    tally = (slot_of(told.at), "recipient.unknown", "google", "example.com", 554, "5.7.1", 0, "next_hop")
+    assert kept.counts[TALLIES, tally] == 2
 
 
 def test_an_aborted_transaction_is_kept_if_it_had_recipients() -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from typing import Final, get_type_hints
+from typing import Any, Final, get_type_hints
 
 import pytest
 
-from smtpguard.history import StoreError, engine_of, schema
+from smtpguard.history import StoreError, engine_of, report, schema
+from smtpguard.history.account import accounts, notices
 from smtpguard.history.sqlite import FileEngine
-from smtpguard.history.tables import COUNTS, EVENTS, REMEMBERED
-from tests.history.stores import AT, migrated
+from smtpguard.history.tables import COUNTS, EVENTS, NOTICES, REMEMBERED, Table
+from tests.history.stores import AT, PATIENCE_S, migrated, numbered, started
+from tests.records import refusal
 
 
 def test_migrations_are_numbered_from_one_without_a_gap() -> None:
@@ -29,6 +31,59 @@ def test_a_migration_is_applied_once(any_url: str) -> None:
     engine.close()
 
 
+OLD_REFUSAL: Final = (
+    "INSERT INTO refusals (id, position, at, verb, code, enhanced, text, answer, category, rule, confidence, provider, "
+    "cause, fix, reference, source, rcpt, rcpt_id, rcpt_domain, rcpts, host, next_hop, failure) VALUES "
+    "('000000000001', 0, 5, 'RCPT', 550, '5.1.1', 'unknown', 550, 'recipient.unknown', 'r', 0.9, 'google', 'c', 'f', "
+    "'', 'next_hop', 'j***@example.org', 'k', 'example.org', 1, 'mx', 'default', '')"
+)
+OLD_TRANSACTION: Final = (
+    "INSERT INTO transactions (id, at, outcome, door, queue_id, message_id, sender, sender_id, sender_domain, "
+    "next_hop, accepted, refused, size, ms, ms_receive, ms_next_hop, client_gone) VALUES ('000000000001', 5, "
+    "'refused', 'smtp', '4Old', '<m@x>', 'a***@x', 's', 'x', 'default', 0, 1, 9, 1, 1, 1, 0)"
+)
+OLD_NOTICE: Final = (
+    "INSERT INTO notices (id, at, kind, action, event_id, queue_id, message_id, sender, sender_id, rcpt, rcpt_id, "
+    "rcpt_domain, code, enhanced, text, category, rule, provider, host, feedback) VALUES ('n', 6, 'dsn', 'failed', "
+    "'000000000001', '4Old', '', '', '', '', '', '', 550, '', 'no', '', '', '', '', '')"
+)
+
+
+def test_a_store_of_the_first_version_is_brought_up_in_place(url: str) -> None:
+    """Its events are there still, are asked as new ones are, and new ones are written beside them."""
+    engine = engine_of(url)
+    database = engine.connect()
+    number, name, statements = schema.migrations()[0]
+    database.run("CREATE TABLE migrations (number BIGINT NOT NULL PRIMARY KEY, name TEXT NOT NULL, at REAL NOT NULL)")
+    for statement in (*statements, OLD_TRANSACTION, OLD_REFUSAL, OLD_NOTICE):
+        database.run(statement)
+    database.run("INSERT INTO migrations (number, name, at) VALUES (?, ?, 0)", (number, name))
+    with pytest.raises(StoreError, match="run `smtpguard store migrate`"):
+        schema.check(database)
+    database.close()
+    engine.close()
+    with started(url) as store:
+        store.write(numbered(2, refusal(action="suppress"), queue_id="4Old"))
+        assert store.flush(PATIENCE_S)
+        with store.reading() as database:
+            newest, oldest = accounts(database, "4Old", 0)
+            assert newest.event.refusals[0].action == "suppress"
+            assert (oldest.event.refusals[0].action, oldest.event.refusals[0].detour) == ("", "")
+            assert [row.id for row in oldest.notices] == ["n"]
+            assert len(report.rejections(database)) == 2
+            assert schema.applied(database) == schema.NEWEST
+
+
+def test_notices_are_found_by_an_index(any_url: str) -> None:
+    with migrated(any_url) as database:
+        database.insert(NOTICES, [_values(NOTICES)._replace(id=f"{n}", queue_id=f"q{n}") for n in range(9)])
+        assert [row.id for row in notices(database, "q7")] == ["7"]
+        if engine_of(any_url).name != "postgresql":  # which reads a table of nine rows as it is
+            sql = NOTICES.select("WHERE queue_id = 'q7' AND queue_id <> ''")
+            ((*_, plan),) = database.query(f"EXPLAIN QUERY PLAN {sql}")
+            assert "USING INDEX notices_queue_id" in plan
+
+
 _VALUES: Final[dict[type, object]] = {float: 1.5, int: 7, str: "x"}
 
 
@@ -36,10 +91,14 @@ def test_rows_have_the_columns_of_their_tables(any_url: str) -> None:
     with migrated(any_url) as database:
         for table in (*EVENTS, *COUNTS, *REMEMBERED):
             assert database.query(table.select("WHERE 1 = 0")) == []
-            types = get_type_hints(table.row)
-            values = [_VALUES[types[name]] for name in table.columns]
-            database.insert(table, [table.row(*values)])
-            assert database.query(table.select("WHERE 1 = 1")) == [tuple(values)]  # no column is missing here
+            row = _values(table)
+            database.insert(table, [row])
+            assert database.query(table.select("WHERE 1 = 1")) == [tuple(row)]  # no column is missing here
+
+
+def _values(table: Table[Any]) -> Any:
+    types = get_type_hints(table.row)
+    return table.row(*(_VALUES[types[name]] for name in table.columns))
 
 
 def test_a_store_of_a_newer_version_is_left_alone(url: str) -> None:

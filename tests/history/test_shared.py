@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 
@@ -54,11 +55,106 @@ def test_holds_throttles_and_strikes_are_shared(url: str) -> None:
 def test_an_attempt_that_one_makes_the_other_does_not(url: str) -> None:
     with started(url) as one, started(url) as other:
         one.state.holds.put(hold("h", AT + 900))
+        known(lambda: one.state.turns.has(("holds", "h")), one)
         known(lambda: other.state.holds.get("h") is not None, other)
         assert one.state.holds.claim("h", AT + 900, 900)
         known(lambda: other.state.holds.get("h") == one.state.holds.get("h"), other)
         assert not other.state.holds.claim("h", AT + 901, 900)
-        assert other.state.holds.claim("h", AT + 1800, 900)
+
+
+KEY = ("holds", "h")
+
+
+def test_of_nodes_that_are_asked_at_the_same_time_one_makes_the_attempt(postgres_url: str) -> None:
+    """Twenty intervals, each of both nodes asked without a pause from two threads while it is due."""
+    rounds = 20
+    claims: list[list[str]] = [[] for _ in range(rounds)]
+    with started(postgres_url) as one, started(postgres_url) as other:
+        one.state.holds.put(hold("h", AT))
+        known(lambda: other.state.holds.get("h") is not None, other)
+        known(lambda: one.state.turns.has(KEY) or other.state.turns.has(KEY), other)
+        meet = threading.Barrier(4)
+
+        def ask(name: str, store: Store) -> None:
+            for number in range(rounds):
+                meet.wait(PATIENCE_S)
+                now = AT + 900 * number
+                ends = time.monotonic() + 0.02
+                while time.monotonic() < ends:
+                    if store.state.holds.get("h") is not None and store.state.holds.claim("h", now, 900):
+                        claims[number].append(name)
+
+        nodes = (("one", one), ("one", one), ("other", other), ("other", other))
+        threads = [threading.Thread(target=ask, args=node) for node in nodes]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(PATIENCE_S)
+    made = [len(each) for each in claims]
+    assert max(made) == 1
+    assert sum(made) >= rounds // 2  # a turn that changes hands meanwhile is nobody's for a moment
+
+
+def test_a_turn_is_handed_on_when_its_owner_stops(postgres_url: str) -> None:
+    with started(postgres_url) as other:
+        with started(postgres_url) as one:
+            one.state.holds.put(hold("h", AT))
+            known(lambda: one.state.turns.has(KEY), one)
+            known(lambda: other.state.holds.get("h") is not None, other)
+            assert one.flush(PATIENCE_S)
+            assert not other.state.holds.claim("h", AT, 900)
+            assert one.state.holds.claim("h", AT, 900)
+        until(lambda: other.state.holds.get("h") is not None and other.state.turns.has(KEY), other)
+        assert not other.state.holds.claim("h", AT + 899, 900)  # it knows of the attempt
+        assert other.state.holds.claim("h", AT + 900, 900)
+
+
+def test_a_turn_goes_to_the_node_that_is_asked_more_often(postgres_url: str) -> None:
+    with started(postgres_url) as idle, started(postgres_url) as busy:
+        idle.state.holds.put(hold("h", AT))
+        known(lambda: idle.state.turns.has(KEY), idle)
+        until(lambda: busy.state.holds.get("h") is not None and busy.state.turns.has(KEY), busy)
+        assert not idle.state.turns.has(KEY)
+        assert busy.state.holds.claim("h", AT, 900)
+        assert not idle.state.holds.claim("h", AT, 900)
+
+
+def test_a_node_that_starts_again_has_the_turn_before_it_is_asked(postgres_url: str) -> None:
+    with started(postgres_url) as store:
+        store.state.holds.put(hold("h", AT))
+    with started(postgres_url) as store:
+        known(lambda: store.state.turns.has(KEY), store)
+        assert store.state.holds.claim("h", AT, 900)
+
+
+def test_a_turn_is_given_back_when_nothing_is_held_any_more(postgres_url: str) -> None:
+    with started(postgres_url) as one, started(postgres_url) as other:
+        one.state.holds.put(hold("h", AT))
+        known(lambda: one.state.turns.has(KEY), one)
+        one.state.holds.drop("h")
+        until(lambda: not one.state.turns.has(KEY), one)
+        other.state.holds.put(hold("h", AT))
+        known(lambda: other.state.turns.has(KEY), other)
+        assert other.state.holds.claim("h", AT, 900)
+
+
+def test_without_the_store_each_node_makes_one_attempt_an_interval(cluster: Cluster, postgres_url: str) -> None:
+    with started(postgres_url) as one, started(postgres_url) as other:
+        one.state.holds.put(hold("h", AT))
+        known(lambda: one.state.turns.has(KEY), one)
+        known(lambda: other.state.holds.get("h") is not None, other)
+        cluster.stop()
+        try:
+            for store in (one, other):
+                until(lambda store=store: bool(store.standing.away), store)  # type: ignore[misc]
+                assert store.state.holds.claim("h", AT, 900)
+                assert not store.state.holds.claim("h", AT + 1, 900)
+        finally:
+            cluster.start()
+        for store in (one, other):
+            until(lambda store=store: not store.standing.away, store)  # type: ignore[misc]
+            assert store.state.holds.get("h") is not None
+        until(lambda: one.state.turns.has(KEY) != other.state.turns.has(KEY), one)
 
 
 def test_the_command_line_is_heard_by_a_running_node(url: str) -> None:

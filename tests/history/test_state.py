@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from smtpguard.history import Database, State, engine_of, schema
 from smtpguard.history import state as module
 from smtpguard.history.state import write
+from smtpguard.history.tables import TlsPolicyRow
 from smtpguard.policy import Route, Strike
 from tests.history.stores import AT, hold, migrated, suppression, throttle
 
@@ -22,7 +23,7 @@ def written(state: State, database: Database) -> None:
 
 
 def shelves(state: State) -> list[object]:
-    rows = [state.suppressions, state.holds, state.throttles, state.routes, state.strikes]
+    rows = [state.suppressions, state.holds, state.throttles, state.routes, state.strikes, state.tls_policies]
     return [shelf.rows for shelf in rows]  # type: ignore[attr-defined]
 
 
@@ -163,6 +164,11 @@ DEEDS: st.SearchStrategy[Callable[[State], object]] = st.one_of(
     st.builds(lambda key, m, at: lambda state: state.strikes.add(Strike(key, m, at)), KEYS, KEYS, TIMES),
     st.builds(lambda key: lambda state: state.strikes.clear(key), KEYS),
     st.builds(lambda key, at: lambda state: state.routes.put(Route(key, AT, at, "b")), KEYS, TIMES),
+    st.builds(
+        lambda key, at: lambda state: state.tls_policies.put(TlsPolicyRow(key, AT, at, "1", "enforce", "mx.test")),
+        KEYS,
+        TIMES,
+    ),
 )
 
 

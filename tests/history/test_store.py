@@ -188,6 +188,29 @@ def test_what_is_beyond_the_bound_is_dropped_and_counted(tmp_path: Path, monkeyp
     assert told.dropped == 15
 
 
+@pytest.mark.parametrize("most", [50_000, 3])
+def test_accepted_mail_is_counted_when_the_store_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    """All of it, or as many different counts as may wait; the rest is counted as dropped."""
+    monkeypatch.setattr(module, "MAX_COUNTS", most)
+    path, told = tmp_path / "h.db", Told()
+    engine = FileEngine(str(path), patience_s=0.01)
+    with started(engine, on_away=told.on_away, on_drop=told.on_drop) as store:
+        with locked(path):
+            store.state.suppressions.put(SUPPRESSION)
+            told.wait()
+            for number in range(60):
+                store.write(delivered(number, mail_from=b"s@s%d.example" % (number % 6)))
+        assert told.wait() == ""
+        assert store.flush(PATIENCE_S)
+        with store.reading() as database:
+            counted, senders = database.query("SELECT SUM(n), COUNT(*) FROM acceptances")[0]
+    assert counted + told.dropped == 60
+    assert 0 < senders <= most
+    assert (told.dropped == 0) is (most > 6)
+
+
 class Full(FileEngine):
     """A disk with room for `pages` pages of the file."""
 

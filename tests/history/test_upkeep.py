@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from smtpguard.history import Away, Database, report, upkeep
+from smtpguard.history import Away, Database, report, schema, upkeep
 from smtpguard.history.rows import of_notice
 from smtpguard.history.sqlite import FileEngine
 from smtpguard.history.store import keep
@@ -108,7 +108,7 @@ def test_figures(any_url: str) -> None:
     assert (found.rows["transactions"], found.rows["refusals"], found.rows["findings"]) == (1, 1, 1)
     assert found.oldest == AT - 7
     assert found.size_bytes > 4096
-    assert found.schema == 1
+    assert found.schema == schema.NEWEST
 
 
 # --- forget ----------------------------------------------------------------------------------------------------------
@@ -132,7 +132,8 @@ def remembered(database: Database, masker: Masker) -> None:
         database.insert(SUPPRESSIONS, [suppression(key, address=shown, text=ADDRESS)])
         database.insert(SUPPRESSIONS, [suppression("other")])
         database.insert(STRIKES, [Strike(key, "m", AT)])
-        database.insert(HOLDS, [hold(f"recipient {key}")])
+        database.insert(HOLDS, [hold(f"recipient {key}"), hold("egress default google", text=f"{ADDRESS} is full")])
+        database.insert(THROTTLES, [throttle("egress default google", text=f"{ADDRESS} gets too much")])
         database.insert(ROUTES, [Route(f"m {key}", 0, AT, "b"), Route("other", 0, AT, "b")])
 
 
@@ -154,6 +155,7 @@ def test_no_octet_is_left(tmp_path: Path, mode: AddressMode, spelling: str) -> N
         assert rows == [("other",)]
         assert database.query("SELECT key FROM routes") == [("other",)]
         assert database.query("SELECT COUNT(*) FROM holds") == [(0,)]
+        assert database.query("SELECT COUNT(*) FROM throttles") == [(0,)]
         assert database.query("SELECT COUNT(*) FROM notices") == [(1,)]
         octets = b"".join(file.read_bytes() for file in tmp_path.iterdir())
     assert key.encode() not in octets
@@ -175,6 +177,19 @@ def test_no_octet_is_left_in_free_pages(tmp_path: Path) -> None:
             octets = b"".join(file.read_bytes() for file in tmp_path.iterdir())
     assert not any(mark in octets for mark in MARKS)
     assert b"somebody.else" in octets
+
+
+@pytest.mark.parametrize("spelling", ["Élan.Ö@receiver.example", "élan.ö@receiver.example"])
+def test_an_address_of_other_letters_is_found(url: str, spelling: str) -> None:
+    """Neither database's lower() knows of them."""
+    written = "Élan.Ö@receiver.example"
+    masker = Masker("full", SEED)
+    with migrated(url) as database:
+        told(database, numbered(1, refusal(f"550 <{written}> unknown")), masker=masker)
+        told(database, numbered(2, refusal(rcpt=written.encode())), masker=masker)
+        told(database, numbered(3), masker=masker)
+        upkeep.forget(database, spelling, masker)
+        assert [int(id) for (id,) in database.query("SELECT id FROM refusals")] == [3]
 
 
 def test_a_running_node_forgets_too(url: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager
@@ -18,10 +19,11 @@ from hypothesis import strategies as st
 from smtpguard.classify import load
 from smtpguard.config import Settings, SuppressionSettings
 from smtpguard.history import Away, Database, Engine, Store, engine_of
+from smtpguard.mail.reply import Hop
 from smtpguard.policy import Strike
 from smtpguard.record import Masker
 from smtpguard.web.api import MAX_QUESTIONS
-from tests.history.stores import AT, PATIENCE_S, SEED, Found, delivered, numbered, started, suppression
+from tests.history.stores import AT, PATIENCE_S, SEED, Found, delivered, hold, numbered, started, suppression
 from tests.records import refusal
 from tests.web.served import Client, error, served
 
@@ -87,6 +89,25 @@ async def test_refusals_newest_first(store: Store) -> None:
         "host": "mx.example.net",
         "next_hop": "default",
     }
+
+
+async def test_what_policy_did_stands_in_a_refusal(store: Store) -> None:
+    held = refusal("554 5.7.1 listed", answer="451 4.7.1 held", action="defer")
+    tried = dataclasses.replace(delivered(2, hop=Hop("second", "mx2.example.net", 25)), at=AT - 1)
+    tried.diverted.append(refusal("554 5.7.1 listed", None, action="reroute"))
+    store.write(numbered(1, held))
+    store.write(tried)
+    store.state.holds.put(hold("egress default google", category="recipient.unknown"))
+    assert store.flush(PATIENCE_S)
+    async with api(store) as ask:
+        _, found = await ask.json("/api/v1/rejections")
+        deferred, rerouted = found["rejections"]
+        assert (deferred["action"], deferred["answer"], deferred["reply"]["code"]) == ("defer", 451, 554)
+        assert (rerouted["action"], rerouted["detour"]) == ("reroute", "second")
+        assert {"answer", "standing"}.isdisjoint(rerouted)  # the MTA was told of none
+        assert "detour" not in deferred
+        _, found = await ask.json("/api/v1/rejections/000000000001")
+        assert found["refusals"][0]["standing"]["until"] == "2023-11-15T22:13:20.000Z"
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import threading
 import orjson
 import pytest
 
+from smtpguard.classify import load
 from smtpguard.edge.metrics import Metrics
 from smtpguard.web import HEADERS, Http, is_loopback
 from tests.web.served import READY, error, served
@@ -243,3 +244,17 @@ async def test_stop_does_not_wait_for_idle_clients() -> None:
         await http.stop()
         await reader.read()
     writer.close()
+
+
+async def test_a_client_that_leaves_within_its_request_is_no_fault_of_ours(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        async with served(classifier=load) as ask:
+            _, writer = await asyncio.open_connection("127.0.0.1", ask.port)
+            head = b"Host: localhost\r\nContent-Type: text/plain\r\nContent-Length: 9\r\n\r\n"
+            writer.write(b"POST /api/v1/explain HTTP/1.1\r\n" + head)
+            await writer.drain()
+            assert (await ask("/livez"))[0] == 200  # by then it waits for the rest
+            writer.close()
+            await writer.wait_closed()
+            assert (await ask("/livez"))[0] == 200  # by then it has seen the end
+    assert caplog.text == ""
