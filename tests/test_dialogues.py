@@ -47,7 +47,7 @@ CONNECT_ROW = {
     RESET: "451 4.4.2",
     MIXED: "451 4.3.0",
 }
-EHLO_ROW = {**CONNECT_ROW, NOTHING: "451 4.4.2"}
+EHLO_ROW = {**CONNECT_ROW, DEFERRED: "451 4.7.1", NOTHING: "451 4.4.2"}
 # At these it is about the mail: it passes as it is, but 421 and what is no refusal of this mail
 MAIL_ROW = {
     DEFERRED: "450 4.7.1",
@@ -159,15 +159,31 @@ async def test_a_surplus_reply_is_never_the_answer_to_the_next_command(verb: str
         assert not guard.hop.messages
 
 
+async def test_a_reply_too_many_makes_no_refusal() -> None:
+    """It stands where the third recipient's answer should be: nobody knows who was refused, so nobody is."""
+    answers: list[Action] = [Ok(), Say(b"250 2.1.5 fine\r\n550 5.1.1 no such user\r\n"), Ok()]
+    async with relay(script=Script({"RCPT": answers})) as guard, Client(guard.lmtp) as client:
+        await client.greet("LHLO client.example")
+        rcpts = ("RCPT TO:<b@r.example>", "RCPT TO:<c@r.example>", "RCPT TO:<d@r.example>")
+        assert (await client.say("MAIL FROM:<a@s.example>", *rcpts, "DATA"))[0].startswith("354")
+        client.send(MESSAGE + b".\r\n")
+        assert [code(reply) for reply in await client.replies(3)] == ["451 4.3.0"] * 3
+        assert not guard.hop.messages
+
+
 async def test_a_dead_transaction_stays_dead_until_it_is_reset() -> None:
     async with relay(script=Script({"RCPT": [Ok(), Close(), Ok()]})) as guard, Client(guard.smtp) as client:
         await client.greet()
         assert code(await client.say("MAIL FROM:<a@s.example>", "RCPT TO:<one@r.example>")) == "250 2.1.5"
         assert code(await client.say("RCPT TO:<two@r.example>")) == "451 4.4.2"
         assert code(await client.say("RCPT TO:<three@r.example>")) == "451 4.4.2"
-        assert code(await client.say("DATA")) == "451 4.4.2"
-        assert code(await client.say("MAIL FROM:<a@s.example>")) == "451 4.4.2"
+        for _ in range(3):
+            assert code(await client.say("DATA")) == "451 4.4.2"
+            assert code(await client.say("MAIL FROM:<a@s.example>")) == "451 4.4.2"
         assert code(await client.say("RSET")) == "250 2.0.0"
+        await guard.events("transaction")
+        told = await guard.events("recipient-refused")
+        assert [event["smtp.verb"] for event in told] == ["RCPT", "RCPT", "DATA", "MAIL"]
         reply = await client.say("MAIL FROM:<a@s.example>", "RCPT TO:<one@r.example>", "DATA")
         assert reply[-1].startswith("354")
         client.send(MESSAGE + b".\r\n")

@@ -8,6 +8,7 @@ import signal
 import urllib.error
 import urllib.request
 from asyncio import to_thread
+from base64 import b64encode
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from tests.harness import MESSAGE, Client, code
 from tests.program import config, launch
 
 MARKER = "Marker-7f3a9c-Secret"
+PLAIN = b64encode(b"\0guard\0" + MARKER.encode()).decode()
 
 
 def fetch(port: int, path: str, token: str) -> str:
@@ -38,8 +40,11 @@ def fetch(port: int, path: str, token: str) -> str:
         Script({"AUTH": Say("535 5.7.8 bad password")}),
         Script({"AUTH": Close()}),
         Script({"AUTH": Garbage()}),
+        Script({"AUTH": Say(f"535 5.7.8 not {MARKER}")}),
+        Script({"AUTH": Say(f"500 5.5.1 AUTH PLAIN {PLAIN}")}),
+        Script({"AUTH": Say(f"250 {PLAIN}")}),
     ],
-    ids=["wrong password", "refused", "closed", "garbage"],
+    ids=["wrong password", "refused", "closed", "garbage", "repeated", "repeated as sent", "repeated in a false reply"],
 )
 async def test_the_marker_is_nowhere(script: Script, tmp_path: Path) -> None:
     (tmp_path / "password").write_text(MARKER)
@@ -73,3 +78,4 @@ async def test_the_marker_is_nowhere(script: Script, tmp_path: Path) -> None:
             await running.kill()
         assert "smtpguard_recipients_total" in said  # the pages were read
         assert MARKER not in said
+        assert PLAIN not in said

@@ -11,6 +11,7 @@ machine.
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import ipaddress
 import socket
@@ -135,6 +136,13 @@ def tls_context(settings: NextHopSettings) -> ssl.SSLContext | None:
 
 _NO_SUCH_MECHANISM = frozenset({500, 501, 502, 504, 534, 538})
 """Of the mechanism, not of the password: another may do (RFC 4954 4, 6)."""
+
+
+def _spellings(username: str, password: str) -> tuple[str, ...]:
+    """A password as PLAIN (RFC 4616 2) and LOGIN send it, and as it is; the longest first."""
+    octets = password.encode()
+    plain = b"\0%b\0%b" % (username.encode(), octets)
+    return base64.b64encode(plain).decode(), base64.b64encode(octets).decode(), password
 
 
 class Gate(SMTPProtocol):
@@ -269,8 +277,9 @@ class _Attempt:
         return done
 
     def _failure(self, kind: FailureKind, detail: str, keyword: str = "") -> HopFailure:
-        if self._gate.fault:
-            return HopFailure(FailureKind.PROTOCOL, self._verb, self._gate.fault)
+        if self._gate.fault:  # at AUTH it may hold a part of what we sent
+            fault = "no reply to a login" if self._verb is Verb.AUTH else self._gate.fault
+            return HopFailure(FailureKind.PROTOCOL, self._verb, fault)
         reply = self._gate.reply
         if kind is not FailureKind.INTERNAL:
             if not self._dialled:
@@ -281,9 +290,19 @@ class _Attempt:
 
     def _refusal(self) -> Answer:
         reply = self._gate.reply
+        if reply is not None and self._verb is Verb.AUTH:
+            reply = replace(reply, lines=tuple(map(self._hidden, reply.lines)))
         if reply is None or reply.klass < 4:
             return self._failure(FailureKind.PROTOCOL, f"{reply} is no answer to {self._verb}")
         return replace(reply, verb=self._verb)
+
+    def _hidden(self, text: str) -> str:
+        """Some next hops repeat the command that they refuse: our password goes into no log and no bounce."""
+        password = self._settings.password.get_secret_value() if self._settings.password is not None else ""
+        if password:
+            for secret in _spellings(self._settings.username, password):
+                text = text.replace(secret, "[hidden]")
+        return text
 
     def _within(self, limit_s: float) -> float:
         return max(0.001, min(limit_s, self._deadline - self._loop.time()))

@@ -34,6 +34,11 @@ def rcpt_lines(rcpts: Iterable[Recipient]) -> list[bytes]:
     return lines
 
 
+def has_dsn(rcpts: Iterable[Recipient]) -> bool:
+    """Whether one has a parameter: RCPT has only those of DSN (RFC 3461 4)."""
+    return any(rcpt.params for rcpt in rcpts)
+
+
 def _checked(line: bytes) -> bytes:
     # The doors refuse such paths; this is what stands between a gap there and a command smuggled in.
     if b"\r" in line or b"\n" in line or b"\0" in line:
@@ -45,8 +50,9 @@ class HopExchange:
     """flow.Exchange, and pipeline.Hears for its connection.
 
     While it begins: `hosts` are those not yet tried, `host` the one being tried, `task` what is waited for (a slot, a
-    new connection), `last` the best answer so far and `hop` who gave it. `settle` is its next hop's judgement of an
-    answer to MAIL, `leave` is called when it is given up before one.
+    new connection), `last` the best answer so far and `hop` who gave it. `needs_dsn`: MAIL, or a RCPT that goes along
+    with it, has a parameter of DSN. `settle` is its next hop's judgement of an answer to MAIL, `leave` is called when
+    it is given up before one.
     """
 
     __slots__ = (
@@ -63,6 +69,7 @@ class HopExchange:
         "last",
         "leave",
         "lines",
+        "needs_dsn",
         "settle",
         "size",
         "task",
@@ -84,6 +91,7 @@ class HopExchange:
         self.envelope = envelope
         self.deadline = deadline
         self.size = size
+        self.needs_dsn = envelope.dsn
         self.lines: list[bytes] = []
         self.hears: Hears | None = hears
         self.settle = settle
@@ -125,14 +133,16 @@ class HopExchange:
         if not rcpts:
             return
         instead: Answer
-        if self.connection is not None:
+        if self.connection is None:
+            instead = self._epitaph()
+        elif has_dsn(rcpts) and "DSN" not in self.connection.keywords:
+            instead = HopFailure(FailureKind.CAPABILITY, Verb.RCPT, "DSN is not offered", "DSN")
+        else:
             try:
                 self.connection.more(rcpt_lines(rcpts))
                 return
             except ValueError as error:
                 instead = HopFailure(FailureKind.INTERNAL, Verb.RCPT, str(error))
-        else:
-            instead = self._epitaph()
         for _ in rcpts:
             self.heard(Verb.RCPT, instead)
 

@@ -351,6 +351,15 @@ class Connection(asyncio.Protocol):
             self._die(FailureKind.DISCONNECT, lines[0][:200].decode("latin-1"))
         else:
             self._die(FailureKind.PROTOCOL, f"{lines[0][:40]!r} without a question")
+            self._doubt()
+
+    def _doubt(self) -> None:
+        """One reply too many: a refusal that came with it may have been meant for another recipient, or for none."""
+        if self._told is not None:
+            self._told[:] = [
+                (hears, verb, self._epitaph(verb) if verb is Verb.RCPT and _is_refusal(answer) else answer)
+                for hears, verb, answer in self._told
+            ]
 
     # The end
 
@@ -428,6 +437,10 @@ class Connection(asyncio.Protocol):
             self._arm(now)
         else:
             self._die(FailureKind.TIMEOUT, "no answer in time")
+
+
+def _is_refusal(answer: Answer) -> bool:
+    return isinstance(answer, Reply) and answer.klass > 3
 
 
 def size_of(keywords: dict[str, str]) -> int | None:

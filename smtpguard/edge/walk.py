@@ -25,7 +25,7 @@ from random import sample
 from time import monotonic
 from typing import Final
 
-from smtpguard.edge.exchange import HopExchange, mail_line, rcpt_lines
+from smtpguard.edge.exchange import HopExchange, has_dsn, mail_line, rcpt_lines
 from smtpguard.edge.health import Host
 from smtpguard.edge.pipeline import Connection
 from smtpguard.edge.slots import Groups
@@ -73,6 +73,7 @@ class Walk:
         exchange = HopExchange(
             self.hosts[0].hop, self._in_turn(), envelope, deadline, size, hears, self._at_mail, self._given_up
         )
+        exchange.needs_dsn = envelope.dsn or has_dsn(rcpts)
         try:
             exchange.lines = [mail_line(envelope), *rcpt_lines(rcpts)]
         except ValueError as error:
@@ -145,8 +146,8 @@ class Walk:
 
     def _ask_for_mail(self, exchange: HopExchange, connection: Connection) -> None:
         size, envelope = exchange.size, exchange.envelope
-        needs_more = size is not None or envelope.eight_bit or envelope.smtputf8 or envelope.dsn
-        lacking = _lacking(connection, envelope, size) if needs_more else None
+        needs_more = size is not None or envelope.eight_bit or envelope.smtputf8 or exchange.needs_dsn
+        lacking = _lacking(connection, exchange) if needs_more else None
         if lacking is not None:
             assert exchange.host is not None
             self._pool.keep(connection)
@@ -239,9 +240,10 @@ def _is_goodbye(answer: Answer) -> bool:
     return answer.kind is FailureKind.DISCONNECT
 
 
-def _lacking(connection: Connection, envelope: Envelope, size: int | None) -> HopFailure | None:
+def _lacking(connection: Connection, exchange: HopExchange) -> HopFailure | None:
     """What the message needs and this host does not offer: RFC 6152 8BITMIME, RFC 6531, RFC 3461 DSN, RFC 1870."""
-    needs = (("8BITMIME", envelope.eight_bit), ("SMTPUTF8", envelope.smtputf8), ("DSN", envelope.dsn))
+    size, envelope = exchange.size, exchange.envelope
+    needs = (("8BITMIME", envelope.eight_bit), ("SMTPUTF8", envelope.smtputf8), ("DSN", exchange.needs_dsn))
     for keyword, is_needed in needs:
         if is_needed and keyword not in connection.keywords:
             return HopFailure(FailureKind.CAPABILITY, Verb.MAIL, f"{keyword} is not offered", keyword)

@@ -41,6 +41,7 @@ class Transaction(ABC):
         self._record = self.account.record
         self._data_started = 0.0
         self._dead: HopFailure | None = None
+        self._epitaphs: dict[Verb, Reply] = {}
         self._hop: Hop | None = None
         self._sending = 0  # messages whose answer is still out
         self._claimed: set[str] = set()  # what this transaction is the attempt for
@@ -200,12 +201,15 @@ class Transaction(ABC):
     def dead(self, verb: Verb) -> Reply | None:
         """The answer to any further command once the next hop died in this transaction; else None.
 
-        At DATA it is the refusal of the recipients that were taken before.
+        At DATA it is the refusal of the recipients that were taken before. Said again, it is recorded once.
         """
         if self._dead is None:
             return None
-        count = len(self.envelope.rcpts) if verb is Verb.DATA else 0
-        return self.account.refuse(self._dead, verb, count=count, hop=self._hop)
+        said = self._epitaphs.get(verb)
+        if said is None:
+            count = len(self.envelope.rcpts) if verb is Verb.DATA else 0
+            said = self._epitaphs[verb] = self.account.refuse(self._dead, verb, count=count, hop=self._hop)
+        return said
 
     @property
     def is_deferred(self) -> bool:

@@ -100,14 +100,12 @@ def after(said: Reply, *, greeting_5xx: Literal["defer", "bounce"] = "defer", ow
 
     `own_parameters`: the client gave ESMTP parameters with this command, so a complaint about one may be its own.
     """
-    if said.code == 421:
+    if said.code == 421 or said.verb in _SETUP_VERBS:
         return _as_451(said)
     if said.klass != 5:
         return said
     if said.verb is Verb.CONNECT:
         return said if greeting_5xx == "bounce" else _as_451(said)
-    if said.verb in _SETUP_VERBS:
-        return _as_451(said)
     if said.verb in _DIALOGUE_VERBS and said.code in _SETUP_CODES:
         caused = said.code in _PARAMETER_CODES and (own_parameters or _is_about_address(said))
         return said if caused else _as_451(said)

@@ -150,7 +150,8 @@ OWN: Final[dict[Own, Words]] = {
         "no TLS with the next hop, which is required",
         "access.tls_required",
         "the next hop offers no TLS, or no valid certificate",
-        "check next_hop.*.tls, tls_name and tls_ca_file, and the next hop's certificate",
+        "check next_hop.*.tls, tls_name and tls_ca_file, and the next hop's certificate; where the receiver asks for it"
+        " (MTA-STS, DANE), it has to mend that",
     ),
     Own.PROTOCOL: Words(
         451,

@@ -16,7 +16,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from tests.chaos.cases import CASES, Effort, Row
+from tests.chaos.cases import CASES
+from tests.chaos.stage import Effort, Row
 
 QUICK = Effort(messages=1_000, few=150)
 ROUND = Effort(messages=4_000)  # of a run that is measured in seconds

@@ -130,6 +130,13 @@ async def test_before_hello(dialogue: tuple[str, str]) -> None:
         assert code(await client.say(dialogue[0])) == dialogue[1]
 
 
+async def test_lmtp_data_without_a_recipient_is_503() -> None:
+    """RFC 2033 4.2: MUST, where RFC 5321 leaves the choice of 503 and 554."""
+    async with relay() as guard, Client(guard.lmtp) as client:
+        await client.greet("LHLO client.example")
+        assert code(await client.say("MAIL FROM:<a@s.example>", "DATA")) == "503 5.5.1"
+
+
 async def test_out_of_order() -> None:
     async with relay() as guard, Client(guard.smtp) as client:
         await client.greet()
@@ -202,6 +209,32 @@ async def test_a_next_hop_that_turns_out_to_lack_what_is_needed(lacks: str, mail
             await client.say("RSET")
             assert code(await client.say("MAIL FROM:<a@s.example>", "RCPT TO:<b@r.example>")) == "250 2.1.5"
     assert not guard.hop.messages
+
+
+@pytest.mark.parametrize("way", ["lmtp", "smtp step by step", "smtp in one packet"])
+async def test_dsn_parameters_of_a_recipient_do_not_go_to_a_next_hop_without_dsn(way: str) -> None:
+    """It might say 555, which would pass as the client's own doing: a bounce for a parameter that we offered."""
+    mail, rcpt = "MAIL FROM:<a@s.example>", "RCPT TO:<b@r.example> NOTIFY=NEVER"
+    async with relay(script=UNASKED, keywords=without("DSN")) as guard:
+        await guard.events("next-hop-failed")
+        port, hello = (guard.lmtp, "LHLO c.example") if way == "lmtp" else (guard.smtp, "EHLO c.example")
+        async with Client(port) as client:
+            assert "DSN" in await client.greet(hello)
+            if way == "lmtp":
+                assert code(await client.say(mail, rcpt, "DATA")) == "354"
+                client.send(MESSAGE + b".\r\n")
+                assert code(await client.reply()) == "451 4.3.0"
+            elif way == "smtp step by step":
+                assert code(await client.say(mail)) == "250 2.1.0"
+                assert code(await client.say(rcpt)) == "451 4.3.0"
+                assert code(await client.say("DATA")) == "451 4.3.0"
+            else:
+                client.send(f"{mail}\r\n{rcpt}\r\n".encode())
+                assert code(await client.reply()) == "451 4.3.0"
+                await client.reply()
+            await client.say("RSET")
+            assert code(await client.say(mail, "RCPT TO:<b@r.example>")) == "250 2.1.5"
+    assert not any(b"NOTIFY" in command for command in guard.hop.commands)
 
 
 async def test_a_mail_refused_with_what_was_pipelined_behind_it_is_no_string_of_bad_commands() -> None:

@@ -27,11 +27,11 @@ from pathlib import Path
 from typing import Final
 
 from tests.bench.processes import kilobytes
-from tests.chaos.cases import STORM_VERBS, WORST_S
 from tests.chaos.guard import QUICK, Guard
 from tests.chaos.hop import Dice, Hop
 from tests.chaos.ledger import Ledger
 from tests.chaos.mta import Mta, mails
+from tests.chaos.stage import STORM_VERBS, WORST_S
 
 ROUND_S: Final = 60.0
 LOOK_S: Final = 5.0
