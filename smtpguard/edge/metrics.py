@@ -41,8 +41,8 @@ CONNECTION_RESULTS: Final = ("opened", "reused", "failed", "refused")
 GOT: Final = {2: "accepted", 4: "deferred", 5: "rejected"}  # what a recipient got, by the reply's first digit
 
 # Coarse on purpose: one histogram has as many series as buckets, and two
-SECONDS: Final = (0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0, 600.0)
-LAG_SECONDS: Final = (0.001, 0.005, 0.02, 0.1, 0.5, 2.0)
+SECONDS: Final[tuple[float, ...]] = (0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0, 600.0)
+LAG_SECONDS: Final[tuple[float, ...]] = (0.001, 0.005, 0.02, 0.1, 0.5, 2.0)
 OCTETS: Final = (4_096, 16_384, 65_536, 262_144, 1_048_576, 4_194_304, 16_777_216, 67_108_864)
 
 # The IANA registry of enhanced status codes (RFC 5248) has no gaps: the highest detail of each subject
@@ -244,11 +244,18 @@ class Metrics:
         """What a next hop said, though the MTA was not told: another one was tried."""
         self.policy_actions.labels("reroute").value += len(refusals)
         for refusal in refusals:
-            said = refusal.said or refusal.answer
-            klass = 4 if said.klass == 4 else 5
-            self._refused[klass][refusal.classification.category].value += 1
-            self._sources[refusal.source, klass].value += 1
-            self._reply(said)
+            self._said(refusal)
+            self._reply(refusal.said or refusal.answer)
+
+    def _said(self, refusal: Refusal) -> str:
+        """Count it by class, category and source; the category, "unknown" for one that is none of ours."""
+        klass = 4 if (refusal.said or refusal.answer).klass == 4 else 5
+        category = refusal.classification.category
+        if category not in self._refused[klass]:
+            category = "unknown"
+        self._refused[klass][category].value += 1
+        self._sources[refusal.source, klass].value += 1
+        return category
 
     def _inspected(self, record: Record) -> None:
         for finding in record.findings:
@@ -271,13 +278,7 @@ class Metrics:
             by_provider.value += 1
 
     def _refusal(self, refusal: Refusal) -> None:
-        said = refusal.said or refusal.answer
-        klass = 4 if said.klass == 4 else 5
-        category = refusal.classification.category
-        if category not in self._refused[klass]:
-            category = "unknown"
-        self._refused[klass][category].value += 1
-        self._sources[refusal.source, klass].value += 1
+        category = self._said(refusal)
         self._recipients[refusal.answer.klass].value += refusal.count
         if refusal.source == "suppression":
             self.suppression_hits.value += 1

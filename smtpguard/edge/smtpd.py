@@ -13,8 +13,7 @@ from typing import Final
 from smtpguard import policy
 from smtpguard.edge.data import Receipt
 from smtpguard.edge.entrance import CONTROL, Command, Entrance
-from smtpguard.flow import Asked, Declined
-from smtpguard.flow import transaction as begin
+from smtpguard.flow import Asked, Declined, begin
 from smtpguard.mail.address import SyntaxRefused, parse_mail, parse_rcpt
 from smtpguard.mail.reply import EnhancedCode, Reply, Verb
 from smtpguard.policy import Own
@@ -143,6 +142,8 @@ class Door(Entrance):
             self.answer(
                 b"451 4.5.1 no recipient was taken\r\n"
                 if transaction.is_deferred
+                else b"503 5.5.1 no valid recipients\r\n"  # RFC 2033 4.2
+                if self._who.door == "lmtp"
                 else b"554 5.5.1 no valid recipients\r\n"
             )
             return

@@ -23,7 +23,7 @@ class Tally:
     __slots__ = ("value",)
 
     def __init__(self) -> None:
-        self.value: float = 0
+        self.value = 0.0
 
     def inc(self, amount: float = 1) -> None:
         """Add."""
@@ -46,7 +46,7 @@ class Spread:
     def __init__(self, bounds: Sequence[float]) -> None:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
-        self.total: float = 0
+        self.total = 0.0
 
     def observe(self, value: float) -> None:
         """Count one; a value on a bound is below it (`le`)."""

@@ -20,7 +20,7 @@ from smtpguard.flow.walked import Walked
 from smtpguard.mail.session import Envelope, Session
 
 
-def transaction(relay: Relay, session: Session, envelope: Envelope, client: Client) -> Transaction:
+def begin(relay: Relay, session: Session, envelope: Envelope, client: Client) -> Transaction:
     """The transaction that a MAIL with this envelope opens, as its door needs it."""
     return (Walked if session.door == "lmtp" else Direct)(relay, session, envelope, client)
 
@@ -36,5 +36,5 @@ __all__ = [
     "NextHop",
     "Relay",
     "Transaction",
-    "transaction",
+    "begin",
 ]
