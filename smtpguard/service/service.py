@@ -10,7 +10,6 @@ import contextlib
 import os
 import random
 import secrets
-import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -46,6 +45,7 @@ from smtpguard.record import Masker
 from smtpguard.routes import Routes
 from smtpguard.sandbox import Sandbox
 from smtpguard.service import hops, memory, reading
+from smtpguard.service.certificate import Certificate, NoCertificate
 from smtpguard.service.hops import Hop
 from smtpguard.service.journal import Journal, webhook
 from smtpguard.service.tls_policies import TlsPolicies
@@ -116,6 +116,7 @@ class Service:
         self._lint: Lint | None = None
         self._events = Events()
         self.log.on_event, self.log.on_record = self._events.put, self._events.write
+        self._certificate = Certificate(self.metrics.tls_certificate_expiry_timestamp.set)
         self._alerts = Alerts(
             *webhook(self.settings),
             masker=self._masker,
@@ -174,15 +175,17 @@ class Service:
                 metrics=self.metrics,
                 log=self.log,
                 date=Dates(self._now),
-                tls=self._tls(settings),
+                tls=self._certificate.context(settings.listen),
                 users=Users(load_users(Path(settings.listen.users_file))) if settings.listen.users_file else None,
             )
             await self._start_http()
-        except BaseException:
+        except BaseException as error:
             for _, listener in doors:
                 listener.close()
             await self._close_hops()
             await asyncio.to_thread(self.store.close)
+            if isinstance(error, NoCertificate):
+                raise CannotStart(str(error)) from error
             raise
         self._acceptor = listen.Acceptor(settings.listen.max_sessions)
         for door, listener in doors:
@@ -289,25 +292,6 @@ class Service:
         assert self._keeper is not None
         self._former = [former for former in (*self._former, self._keeper.relay) if former.under_way]
         self._keeper.relay = relay
-
-    def _tls(self, settings: Settings) -> ssl.SSLContext | None:
-        if not settings.listen.tls_cert:
-            return None
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        self._load_certificate(context, settings)
-        return context
-
-    def _load_certificate(self, context: ssl.SSLContext, settings: Settings) -> None:
-        """From the files as they are now; CannotStart if they are no pair."""
-        from cryptography.x509 import load_pem_x509_certificate  # only where TLS is used
-
-        try:
-            context.load_cert_chain(settings.listen.tls_cert, settings.listen.tls_key)
-            certificate = load_pem_x509_certificate(Path(settings.listen.tls_cert).read_bytes())
-        except (OSError, ValueError) as error:
-            raise CannotStart(f"listen.tls_cert, listen.tls_key: not a usable pair: {error}") from error
-        self.metrics.tls_certificate_expiry_timestamp.set(certificate.not_valid_after_utc.timestamp())
 
     def _new_masker(self, settings: Settings) -> Masker:
         """By the key of the history, which all nodes share, so that what one has hashed another finds."""
@@ -431,8 +415,8 @@ class Service:
         assert self._keeper is not None
         if self._keeper.tls is not None:
             try:
-                self._load_certificate(self._keeper.tls, self.settings)
-            except CannotStart as reason:
+                self._certificate.load(self._keeper.tls, self.settings.listen)
+            except NoCertificate as reason:
                 self.log.event("config-reloaded", f"the old certificate stays: {reason}", level="error")
 
     # -- stop ----------------------------------------------------------------------------------------------------

@@ -1,16 +1,7 @@
 #!/bin/sh
 # Gets the PostgreSQL of tests/history where it is missing: Debian's package, its own cluster neither made nor started.
-# Needs root, apt and a mirror. Never fails: the tests that need a server are skipped where there is none.
-
-export DEBIAN_FRONTEND=noninteractive
-
-say() { echo "tests/history: $*" >&2; }
-
-# apt_get ARGUMENTS: once as it is, once more with fresh package lists
-apt_get() {
-    apt-get -qq "$@" >"$log" 2>&1 && return
-    apt-get -qq update >>"$log" 2>&1 && apt-get -qq "$@" >>"$log" 2>&1
-}
+# tests/packages.sh says what that needs.
+. "$(dirname "$0")/../packages.sh"
 
 has_postgres() { command -v postgres >/dev/null || ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1; }
 
@@ -23,12 +14,7 @@ install_postgres() {
 }
 
 has_postgres && exit 0
-if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
-    say "no root or no apt here: the tests with PostgreSQL will be skipped"
-    exit 0
-fi
-log=$(mktemp)
+can_install "PostgreSQL"
 say "installing PostgreSQL (no cluster made, not started)"
-install_postgres || say "no PostgreSQL: $(tail -n 1 "$log")"
-rm -f "$log"
+install_postgres || say "no PostgreSQL: $(why_not)"
 exit 0
