@@ -16,8 +16,9 @@ WORKERS ?= 4
 COMPILED := .cache/compiled
 USE_COMPILED := PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/$(COMPILED):$(CURDIR)
 # The mail path, from the octets to the record
-PATH_TESTS := $(addprefix tests/,edge mail record policy test_dialogues.py test_octets.py test_policy_live.py \
-	test_round_trips.py test_routes_live.py test_service.py test_smuggling.py test_compiled.py)
+PATH_TESTS := $(addprefix tests/,$(addprefix edge/test_,doors.py exchange.py limits.py metrics.py nexthop.py reader.py \
+	slots.py smtpd.py spool.py tally.py) flow mail record policy test_dialogues.py test_octets.py test_policy_live.py \
+	test_round_trips.py test_routes_live.py test_smuggling.py test_compiled.py)
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-compiled smoke cover bench bench-lint chaos fuzz soak audit check format mtas clean
