@@ -12,16 +12,8 @@ PYTEST ?=
 # Most tests wait for sockets: more of them at once than there are cores
 WORKERS ?= 4
 
-# What `pip install .` makes: the package with its hot path compiled; and what has a program find it before the checkout
-COMPILED := .cache/compiled
-USE_COMPILED := PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/$(COMPILED):$(CURDIR)
-# The mail path, from the octets to the record
-PATH_TESTS := $(addprefix tests/,$(addprefix edge/test_,doors.py exchange.py limits.py metrics.py nexthop.py reader.py \
-	slots.py smtpd.py spool.py tally.py) flow mail record policy test_dialogues.py test_octets.py test_policy_live.py \
-	test_round_trips.py test_routes_live.py test_smuggling.py test_compiled.py)
-
 .DEFAULT_GOAL := help
-.PHONY: help run test test-compiled smoke cover bench bench-lint chaos fuzz soak audit check format mtas clean
+.PHONY: help run test smoke cover bench bench-lint chaos fuzz soak audit check format mtas clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -32,20 +24,17 @@ run: $(VENV)/installed ## listen on 127.0.0.1 in front of the embedded next hop
 test: $(VENV)/installed-dev mtas ## all that needs no load; with a real Postfix and Exim where they can be had
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST)
 
-test-compiled: $(COMPILED)/installed ## the tests of the mail path, on the compiled build
-	$(USE_COMPILED) $(BIN)/python -m pytest -p smtpguard -n $(WORKERS) --dist loadfile $(PATH_TESTS) $(PYTEST)
-
 smoke: $(VENV)/installed ## make run, and what README.md does next
 	$(BIN)/python tests/smoke.py
 
 cover: $(VENV)/installed-dev mtas ## make test, with branch coverage
 	$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered $(PYTEST)
 
-bench: $(COMPILED)/installed mtas ## what a message costs, beside Postfix and others; shorter: make bench BENCH=--quick
-	$(USE_COMPILED) $(BIN)/python -m tests.bench $(BENCH)
+bench: $(VENV)/installed-dev mtas ## what a message costs, beside Postfix and others; shorter: make bench BENCH=--quick
+	$(BIN)/python -m tests.bench $(BENCH)
 
-bench-lint: $(COMPILED)/installed ## what the lint costs by family of rules; also as JSON: make bench-lint BENCH="--json FILE"
-	$(USE_COMPILED) $(BIN)/python -m tests.bench.lintcost $(BENCH)
+bench-lint: $(VENV)/installed-dev ## what the lint costs by family of rules; also as JSON: make bench-lint BENCH="--json FILE"
+	$(BIN)/python -m tests.bench.lintcost $(BENCH)
 
 chaos: $(VENV)/installed-dev ## play faults against it; shorter: make chaos CHAOS=--quick, longer: CHAOS="--seconds 3600"
 	$(BIN)/python -m tests.chaos $(CHAOS)
@@ -92,11 +81,6 @@ $(VENV)/installed: pyproject.toml | $(BIN)/python
 $(VENV)/installed-dev: pyproject.toml | $(BIN)/python
 	$(PIP) install --editable '.[dev]'
 	@touch $@ $(VENV)/installed
-
-$(COMPILED)/installed: $(shell find smtpguard -name '*.py') deploy/compile.py pyproject.toml | $(VENV)/installed-dev
-	rm -rf $(COMPILED)
-	$(PIP) install --no-deps --target $(COMPILED) .
-	@touch $@
 
 # The programs of tests/e2e and tests/deploy. Never fails: what cannot be had is said there, and its tests are skipped.
 mtas:

@@ -10,13 +10,6 @@ import os
 
 from hypothesis import settings
 
-from smtpguard import build
-
 settings.register_profile("local", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
-
-
-def pytest_report_header() -> str:
-    """What is tested: the source, or what was compiled of it (`make test-compiled`)."""
-    return f"smtpguard: {build()}"

@@ -171,6 +171,24 @@ async def test_a_reply_too_many_makes_no_refusal() -> None:
         assert not guard.hop.messages
 
 
+@pytest.mark.parametrize(
+    ("verb", "says", "wanted"),
+    [
+        ("MAIL", b"550 5.1.0 no\r\n250 2.1.0 fine\r\n", "451 4.3.0"),
+        ("RCPT", b"550 5.1.1 no such user\r\nwhat?\r\n", "451 4.3.0"),
+        ("DATA", b"550 5.1.1 no such user\r\n354 go\r\n", "451 4.3.0"),
+        ("DOT", b"550 5.1.1 no such user\r\n250 2.0.0 queued\r\n", "451 4.3.0"),
+        ("DOT", b"550 5.7.1 no\r\n221 2.0.0 bye\r\n", "550 5.7.1"),  # a goodbye answers nothing
+        ("DOT", b"550 5.7.1 no\r\n421 4.3.2 bye\r\n", "550 5.7.1"),
+    ],
+)
+async def test_what_is_no_answer_leaves_no_refusal_beside_it(verb: str, says: bytes, wanted: str) -> None:
+    script = Script({verb: Say(says)})
+    async with relay(script=script, keywords=WITHOUT_CHUNKING) as guard, Client(guard.smtp) as client:
+        _, got = await send_one(client, hello="EHLO client.example")
+        assert got == wanted
+
+
 async def test_a_dead_transaction_stays_dead_until_it_is_reset() -> None:
     async with relay(script=Script({"RCPT": [Ok(), Close(), Ok()]})) as guard, Client(guard.smtp) as client:
         await client.greet()

@@ -234,10 +234,10 @@ async def test_a_held_refusal_of_mail_is_answered_at_mail() -> None:
     async with world(DEFER, one=Script({"MAIL": [LISTED, Ok()]})) as (guard, _, clock):
         async with Client(guard.smtp) as client:
             await client.greet()
-            assert code(await client.say(f"MAIL FROM:<{SENDER}>")) == "451 4.7.1"
-            reply = await client.say(f"MAIL FROM:<{SENDER}>")
-            assert code(reply) == "451 4.7.1"
-            assert "held until" in reply[0]
+            for _ in range(2):  # the refusal itself, and what it holds back
+                reply = await client.say(f"MAIL FROM:<{SENDER}>")
+                assert code(reply) == "451 4.7.1"
+                assert reply[0].startswith("451-4.7.1 held until ")
         clock.at += 900
         assert (await send(guard, BEN))[-1].startswith(ACCEPTED)
 

@@ -78,14 +78,15 @@ def test_the_latest_counts(clock: Clock) -> None:
     assert kept.recall("d.test") is None
 
 
-def test_beyond_the_limit_the_first_goes(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_beyond_the_limit_the_oldest_goes(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tls_policies, "MAX_KEPT", 2)
     state = State()
     kept = TlsPolicies(state.tls_policies, clock)
-    for domain in ("a.test", "b.test", "a.test", "c.test"):
+    for domain in ("a.test", "b.test", "a.test", "c.test"):  # mail to a.test goes on: its policy was renewed
         kept.keep(domain, "1", ENFORCED)
-    assert [row.key for row in state.tls_policies] == ["b.test", "c.test"]
-    assert ("drop", "a.test") in [(change.what, change.key) for change in state.take()]
+        clock.at += 1
+    assert [row.key for row in state.tls_policies] == ["a.test", "c.test"]
+    assert ("drop", "b.test") in [(change.what, change.key) for change in state.take()]
 
 
 def test_a_mode_that_we_do_not_know_is_none(clock: Clock) -> None:

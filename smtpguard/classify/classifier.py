@@ -200,7 +200,8 @@ class Classifier:
                 rule = pattern.rule
                 if rule.holds(provider, verb, code, enhanced) and (span := pattern.find(lower))[0] >= 0:
                     shown = text if len(text) == len(lower) else lower  # as written, unless the plain form is longer
-                    held.append(Hit(rule, pattern.said(lower), span, shown[slice(*span)].decode("utf-8", "replace")))
+                    words = shown[span[0] : span[1]].decode("utf-8", "replace")
+                    held.append(Hit(rule, pattern.said(lower), span, words))
             if tier.bare:
                 held += [
                     Hit(rule) for rule in self._bare_for(provider, verb, code, enhanced) if rule.tier == tier.weight

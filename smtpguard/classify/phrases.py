@@ -184,12 +184,12 @@ class Phrasebook:
                 going = [(node, at) for node in begun] if begun else []
                 for before, start in active:
                     for symbol in symbols:
-                        if (node := before.after.get(symbol)) is not None:  # type: ignore[assignment]
-                            if node.parts:
-                                present |= node.uses
-                                seen.append((start, at + 1, node))
-                            if node.after:
-                                going.append((node, start))
+                        if (further := before.after.get(symbol)) is not None:
+                            if further.parts:
+                                present |= further.uses
+                                seen.append((start, at + 1, further))
+                            if further.after:
+                                going.append((further, start))
                 active = going
                 at += 1
             if ends or at >= MAX_WORDS:

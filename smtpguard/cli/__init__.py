@@ -17,7 +17,7 @@ from typing import Annotated
 
 import typer
 
-from smtpguard import __version__, build
+from smtpguard import __version__
 from smtpguard.cli import first_hour, history, presend, reading, sender
 from smtpguard.cli.options import (
     EXIT_USAGE,
@@ -49,7 +49,7 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        print(f"smtpguard {__version__} ({build()})")
+        print(f"smtpguard {__version__}")
         raise typer.Exit
 
 

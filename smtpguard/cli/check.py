@@ -18,6 +18,7 @@ from smtpguard.cli.egress import dns_findings
 from smtpguard.cli.finding import Finding, exit_code, line
 from smtpguard.cli.outward import probe_mx
 from smtpguard.cli.probe import probe
+from smtpguard.cli.width import columns
 from smtpguard.config import ConfigError, Settings, load
 from smtpguard.edge.host import own_name, spool_dir
 from smtpguard.mail.address import SyntaxRefused, parse_rcpt
@@ -51,7 +52,7 @@ def run(
         found.append(finding)
         is_usable &= not (finding.name == "config" and finding.state == "fail")
         if not as_json and not (quiet and finding.state in ("ok", "skip")):
-            print(line(finding, color=color), flush=True)
+            print(line(finding, color=color, width=columns()), flush=True)
     code = exit_code(found) if is_usable else 2
     if as_json:
         checks = [{k: v for k, v in finding._asdict().items() if k != "is_temporary"} for finding in found]

@@ -30,6 +30,7 @@ from smtpguard.classify.notice.asked import EVENT_ID, accepted, asked, described
 from smtpguard.cli.options import EXIT_FINE, EXIT_FOUND, EXIT_USAGE
 from smtpguard.cli.source import Source, Tick, Unreadable, size_of
 from smtpguard.cli.tally import Tally, rfc3339, told
+from smtpguard.cli.width import MOST, columns
 from smtpguard.mail.reply import Verb, clean
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def _explain_kept(id: str, url: str, *, as_json: bool, color: bool) -> int:
 
     hint = f"with a log: smtpguard explain --id {clean(id)} /var/log/smtpguard.log"
     try:
-        if tell(url, id, now=time(), as_json=as_json, color=color):
+        if tell(url, id, now=time(), as_json=as_json, color=color, width=columns()):
             return EXIT_FINE
     except StoreError as error:
         code = failed("explain", error)
@@ -348,8 +349,9 @@ def _panel(question: Said, answer: Classification, notice: Notice | None, *, col
     text = clean(str(reply) if question.has_code else reply.text, utf8=True)
     style = "yellow" if reply.klass == 4 else "red"
     out = console(color=color)
-    out.print(Text(text, style=style), width=min(out.width, 120))
-    out.print(Panel(table, border_style=style, expand=False), width=min(out.width, 120))
+    width = min(out.width, MOST)
+    out.print(Text(text, style=style), width=width)
+    out.print(Panel(table, border_style=style, expand=False), width=width)
 
 
 def _unusable(problem: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, Literal, NamedTuple
 
+from smtpguard.cli.width import folded
 from smtpguard.mail.reply import clean
 
 State = Literal["ok", "warn", "fail", "skip"]
@@ -26,13 +27,15 @@ class Finding(NamedTuple):
     is_temporary: bool = False
 
 
-def line(finding: Finding, *, color: bool) -> str:
-    """One line, and the remedy on a second; foreign text is made harmless."""
+def line(finding: Finding, *, color: bool, width: int = 0) -> str:
+    """One line, and the remedy on a second, both folded to `width` columns (0: not); foreign text is made harmless."""
     word = f"{finding.state:<5}"
+    text = folded(f"{word} {finding.name:<{_COLUMN}} {clean(finding.message, utf8=True)}", width, _COLUMN + 7)
     if color:
-        word = f"{_PAINT[finding.state]}{word}\x1b[0m"
-    text = f"{word} {finding.name:<{_COLUMN}} {clean(finding.message, utf8=True)}"
-    return f"{text}\n{'':5} {'':{_COLUMN}} > {clean(finding.remedy, utf8=True)}" if finding.remedy else text
+        text = f"{_PAINT[finding.state]}{word}\x1b[0m{text.removeprefix(word)}"
+    if not finding.remedy:
+        return text
+    return f"{text}\n" + folded(f"{'':5} {'':{_COLUMN}} > {clean(finding.remedy, utf8=True)}", width, _COLUMN + 9)
 
 
 def exit_code(findings: Iterable[Finding]) -> int:

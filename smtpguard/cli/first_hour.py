@@ -129,6 +129,7 @@ def init(
 
     smtpguard init --next-hop smtp.example.net:587 --username mail@example.com
 
+    \b
     smtpguard init --next-hop mx --egress 203.0.113.7 --hostname mail.example.com
 
     smtpguard init --from-postfix

@@ -13,6 +13,7 @@ from typing import Final
 
 from smtpguard.cli.store import asked
 from smtpguard.cli.tally import many, rfc3339
+from smtpguard.cli.width import folded
 from smtpguard.history import told
 from smtpguard.history.account import Account, Remembered, accounts, notices
 from smtpguard.history.report import is_enforced
@@ -28,8 +29,11 @@ Row = tuple[str, str]
 """A label and a value; a row without a label is a heading."""
 
 
-def tell(url: str, id: str, *, now: float, as_json: bool, color: bool) -> bool:
-    """Print what the history at `url` has of an id; whether it has any. StoreError where it cannot be asked."""
+def tell(url: str, id: str, *, now: float, as_json: bool, color: bool, width: int = 0) -> bool:
+    """Print what the history at `url` has of an id; whether it has any. StoreError where it cannot be asked.
+
+    `width`: columns of the terminal, where lines are folded between words; 0 folds nothing.
+    """
     with asked(url) as database:
         found = accounts(database, id, now - LATELY_S)
         later = () if found else notices(database, id)
@@ -41,29 +45,34 @@ def tell(url: str, id: str, *, now: float, as_json: bool, color: bool) -> bool:
     else:
         groups = [group for account in found for group in _told(account)]
         groups += [[("", f"{id}: nothing was refused"), *map(_later, later)]] if later else []
-        print("\n\n".join("\n".join(_lines(group, color=color)) for group in groups), end="\n" if groups else "")
+        print(
+            "\n\n".join("\n".join(_lines(group, color=color, width=width)) for group in groups),
+            end="\n" if groups else "",
+        )
     return bool(found or later)
 
 
-def _lines(group: list[Row], *, color: bool) -> Iterator[str]:
+def _lines(group: list[Row], *, color: bool, width: int) -> Iterator[str]:
     for label, value in group:
         text = clean(value, utf8=True)
         if label:
-            yield f"{label + ':':12} {text}"
+            yield folded(f"{label + ':':12} {text}", width, indent=13)
         elif text:
+            text = folded(text, width)
             yield f"\x1b[1m{text}\x1b[0m" if color else text
 
 
 def _told(account: Account) -> Iterator[list[Row]]:
     row = account.event.transaction
     gone = "; the client was gone" if row.client_gone else ""
+    hop = f", {row.ms_next_hop:,.0f} of them at next hop {row.next_hop}" if row.next_hop else ""
     yield _known(
         ("", f"{row.id}  {rfc3339(row.at)}  {row.outcome}"),
         ("From", row.sender),
         ("Queue id", row.queue_id),
         ("Message-ID", row.message_id),
         ("Recipients", f"{row.accepted:,} accepted, {row.refused:,} refused{gone}"),
-        ("Took", f"{row.ms:,.0f} ms, {row.ms_next_hop:,.0f} of them at next hop {row.next_hop or '(none)'}"),
+        ("Took", f"{row.ms:,.0f} ms{hop}"),
     )
     refusals = list(zip(account.event.refusals, account.lately, account.standings, strict=True))
     for refusal, lately, standing in refusals[:MAX_SHOWN]:
@@ -77,16 +86,18 @@ def _told(account: Account) -> Iterator[list[Row]]:
 
 
 def _refusal(row: RefusalRow, lately: int, standing: Remembered | None) -> list[Row]:
-    said = " ".join(part for part in (str(row.code or ""), row.enhanced, row.text) if part)
+    code = row.code or (row.answer if not row.failure else 0)  # what we refused ourselves has our own words
+    said = " ".join(part for part in (str(code or ""), row.enhanced, row.text) if part)
     to = row.rcpt or (f"all {many(row.rcpts, 'recipient')}" if row.rcpts else "")
-    by = f"{row.host or row.source} ({row.provider}), " if row.provider not in ("", "other") else f"{row.host}, "
+    by = row.host or ("smtpguard" if row.source != "next_hop" else row.next_hop or "the next hop")
+    provider = f" ({row.provider})" if row.provider not in ("", "other") else ""
     rule = f", rule {row.rule}" if row.rule else ""
     ours = f", of {row.source}" if row.source != "next_hop" else ""
     got = f"{row.answer}{ours}" if row.answer and (ours or row.answer != row.code) else ""
     return _known(
         ("", said or row.failure),
         ("To", to),
-        ("Refused", f"{by.removeprefix(', ')}at {row.verb}"),
+        ("Refused", f"{by}{provider}, at {row.verb}"),
         ("Cause", row.cause),
         ("What to do", row.fix),
         ("Category", f"{row.category} ({row.confidence:.0%}{rule})"),
@@ -109,7 +120,7 @@ def _done(row: RefusalRow, standing: Remembered | None) -> str:
         probe = f", the next attempt from {rfc3339(standing.probe_at)} on" if isinstance(standing, Hold) else ""
         return f"{_STANDS[type(standing)]} {times}{probe}"
     if row.action == "suppress" and row.source == "next_hop":
-        return "a strike, or what suppressed it is over"
+        return "a strike against the address, which is not suppressed now"
     return _OVER[row.action]
 
 

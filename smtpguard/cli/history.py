@@ -30,8 +30,8 @@ suppress_app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Address = Annotated[str, typer.Argument(metavar="ADDRESS", show_default=False)]
-AddressOrKey = Annotated[str, typer.Argument(metavar="ADDRESS|KEY", show_default=False)]
+Address = Annotated[str, typer.Argument(metavar="ADDRESS", hidden=True)]
+AddressOrKey = Annotated[str, typer.Argument(metavar="ADDRESS|KEY", hidden=True)]
 
 
 def _settings(common: Common) -> Settings:
@@ -222,7 +222,7 @@ def suppress_lookup(
 @suppress_app.command("import")
 def suppress_import(
     context: typer.Context,
-    path: Annotated[Path, typer.Argument(metavar="FILE|-", show_default=False)],
+    path: Annotated[Path, typer.Argument(metavar="FILE|-", hidden=True)],
     config: Config = None,
     as_json: Json = False,
 ) -> None:

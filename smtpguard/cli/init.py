@@ -76,6 +76,8 @@ def run(options: Options, environ: Mapping[str, str]) -> int:
         hint = "; are you root?" if "denied" in str(error) and os.geteuid() else ""
         print(f"smtpguard init: {error}{hint}", file=sys.stderr)
         return error.code if isinstance(error, CannotInit) else 2
+    except BrokenPipeError:  # who read our output has seen enough: typer ends it quietly
+        raise
     except OSError as error:
         print(f"smtpguard init: {error.filename}: {error.strerror}", file=sys.stderr)
         return 2
@@ -180,9 +182,10 @@ def _from_postfix(options: Options, environ: Mapping[str, str]) -> int:
     is_kept = Path(done.config).exists() and not options.force
     if is_kept:  # its next hop counts, whatever Postfix had
         default = load(Path(done.config), environ).settings.next_hop["default"]
-        next_hop = (
-            straight.MX if default.is_mx else next_hop or facts.destination or facts["relayhost"] or default.host[0]
-        )
+        if default.is_mx:
+            next_hop = straight.MX
+        elif straight.is_straight(next_hop, facts):
+            next_hop = default.host[0]
     done.plan = straight.plan(facts) if straight.is_straight(next_hop, facts) else plan(facts, next_hop=next_hop)
     _with_options(done.plan, options, done)
     if is_kept:

@@ -19,7 +19,7 @@ app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
 @app.command()
 def lint(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="FILE|-", show_default=False)],
+    name: Annotated[str, typer.Argument(metavar="FILE|-", hidden=True)],
     sender: Annotated[
         str | None,
         typer.Option("--from", metavar="ADDRESS", help="Envelope sender, <> for none; else as the message says."),

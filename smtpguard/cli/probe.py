@@ -155,6 +155,8 @@ class _Host:
             return self._found("mail", "ok", "takes MAIL FROM:<>, the sender of bounces")
         remedy = "your users' mail may pass, bounces and vacation notices of this machine do not: ask who runs it"
         state: State = "warn" if answer.klass == 5 else "fail"
+        if answer.code == _LOGIN_WANTED:
+            state, remedy = "fail", "it takes no mail without a login: set username and password_file"
         return self._found("mail", state, f"MAIL FROM:<>: {answer}", remedy, is_temporary=answer.klass == 4)
 
     def _rcpt(self, rcpt: Recipient, answer: Answer) -> Finding:
@@ -207,6 +209,7 @@ def _of(number: int) -> str:
     return f"[Errno {number}]"
 
 
+_LOGIN_WANTED: Final = 530  # RFC 4954 6
 _TRY_AGAIN: Final = _of(socket.EAI_AGAIN)  # no name server answers
 _STEPS: Final = {Verb.STARTTLS: "tls", Verb.AUTH: "login", Verb.EHLO: "ehlo"}
 _REFUSED: Final = {

@@ -48,7 +48,7 @@ def _settings(common: Common, *tables: str) -> Settings:
 @app.command()
 def explain(
     context: typer.Context,
-    given: Annotated[list[str] | None, typer.Argument(metavar="TEXT|FILE...|ID|-", show_default=False)] = None,
+    given: Annotated[list[str] | None, typer.Argument(metavar="TEXT|FILE|ID|-", hidden=True)] = None,
     jsonl: Annotated[
         Path | None,
         typer.Option(
@@ -109,7 +109,7 @@ def explain(
 @app.command()
 def ingest(
     context: typer.Context,
-    names: Annotated[list[str], typer.Argument(metavar="FILE|DIR|-...", show_default=False)],
+    names: Annotated[list[str], typer.Argument(metavar="FILE|DIR|-", hidden=True)],
     log: Annotated[
         Path | None, typer.Option("--log", metavar="FILE", help="Append the log lines to FILE, not standard output.")
     ] = None,
@@ -123,7 +123,8 @@ def ingest(
     A line "notice-received" for each recipient. Takes DSNs, bounces of other forms and ARF reports: a message, an
     mbox, a Maildir or folder, or - for standard input, as from a pipe in an alias:
 
-    bounces: "|/usr/bin/smtpguard ingest -q --log /var/log/smtpguard/notices.log -"
+    \b
+    bounces: "|/usr/local/bin/smtpguard ingest -q --log /var/log/smtpguard/notices.log -"
 
     Exit codes: 0 notices were logged, 1 there was none in it (the MTA then returns the message, which is right for
     mail that went to the wrong address), 2 it cannot be read, 75 log or history cannot be written (the MTA tries
@@ -162,7 +163,7 @@ def rules_list(
 @rules_app.command("show")
 def rules_show(
     context: typer.Context,
-    id: Annotated[str, typer.Argument(metavar="ID", show_default=False)],
+    id: Annotated[str, typer.Argument(metavar="ID", hidden=True)],
     config: Config = None,
     as_json: Json = False,
     no_color: NoColor = False,
@@ -179,7 +180,7 @@ def rules_show(
 @rules_app.command("test")
 def rules_test(
     context: typer.Context,
-    paths: Annotated[list[Path], typer.Argument(metavar="FILE...", show_default=False)],
+    paths: Annotated[list[Path], typer.Argument(metavar="FILE", hidden=True)],
     as_json: Json = False,
     quiet: Quiet = 0,
 ) -> None:
@@ -197,7 +198,7 @@ def rules_test(
 @rules_app.command("unmatched")
 def rules_unmatched(
     context: typer.Context,
-    names: Annotated[list[str] | None, typer.Argument(metavar="FILE...|-", show_default=False)] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="FILE|-", hidden=True)] = None,
     config: Config = None,
     as_json: Json = False,
 ) -> None:

@@ -19,7 +19,7 @@ app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
 @app.command()
 def audit(
     context: typer.Context,
-    domains: Annotated[list[str] | None, typer.Argument(metavar="DOMAIN...", show_default=False)] = None,
+    domains: Annotated[list[str] | None, typer.Argument(metavar="DOMAIN", hidden=True)] = None,
     egress: Annotated[
         list[str] | None,
         typer.Option("--egress", metavar="IP", help="Our address as receivers see it; else egress_ips of next hops."),

@@ -1,7 +1,7 @@
 """`smtpguard status`: how the running relay is, from its own /readyz and /metrics, in one look.
 
-Counts are since its start. Exit code 0: it runs and is well; 1: it does not run, is not ready, has given up a next hop
-or refused its last reload; 2: it could not be asked.
+Counts are since its start. Exit code 0: it runs and is well; 1: it does not run, is not ready, has given up a next hop,
+has none that let it in, or refused its last reload; 2: it could not be asked.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from typing import Final
 from prometheus_client.parser import text_string_to_metric_families
 
 from smtpguard.cli.machine import reached
-from smtpguard.config import ConfigError, ListenAddress, load
+from smtpguard.config import ConfigError, HttpSettings, ListenAddress, load_tables
+from smtpguard.config.secrets import FileError, credential, read_secret
 from smtpguard.config.values import http_address
 from smtpguard.mail.reply import clean
 
@@ -48,12 +49,18 @@ class Status:
     def problems(self) -> list[str]:
         """What an operator should look at."""
         given_up = [name for name, its in self.next_hops.items() if its.get("given_up")]
+        shut = [
+            name
+            for name, its in self.next_hops.items()
+            if not its.get("opened") and (its.get("failed") or its.get("refused")) and name not in given_up
+        ]
         return [
             *([] if self.ready else ["it is not ready to take mail"]),
             *(
                 f"next hop {name} is given up for now: mail waits in the MTA; see `smtpguard check`"
                 for name in given_up
             ),
+            *(f"next hop {name} has let nobody in yet: mail waits in the MTA; see `smtpguard check`" for name in shut),
             *(
                 ["the last reload was refused, the settings before it hold: `smtpguard config test`"]
                 * self.reload_refused
@@ -75,11 +82,16 @@ def run(path: Path | None, environ: Mapping[str, str], *, http: str, as_json: bo
     `as_json`: `{"running", "problems", ...}` and the fields of Status.
     """
     try:
-        # As for the sandbox: neither next hop nor password is needed to ask how things are
-        settings = load(path, environ, sandbox=True).settings.http
-        where = http_address(http) if http else settings.listen
-    except (ConfigError, ValueError) as error:
+        given = http_address(http) if http else None
+    except ValueError as error:
         return _cannot(f"{error}", "give --http HOST:PORT")
+    try:
+        settings = _settings(path, environ)
+    except (ConfigError, FileError) as error:
+        if given is None:
+            return _cannot(f"{error}", "give --http HOST:PORT")
+        settings = HttpSettings()
+    where = given or settings.listen
     if where is None:
         return _cannot("http.listen is off", "switch it on to see more than `systemctl status smtpguard` tells")
     if not where.port:
@@ -107,10 +119,20 @@ def run(path: Path | None, environ: Mapping[str, str], *, http: str, as_json: bo
     return 1 if status.problems else 0
 
 
+def _settings(path: Path | None, environ: Mapping[str, str]) -> HttpSettings:
+    """[http] with its token, whatever is wrong elsewhere: the relay runs on after it refused a bad file."""
+    settings = load_tables(path, environ, ("http",)).settings.http
+    file = settings.token_file
+    token = credential(environ, "http.token") or (read_secret(file) if file else settings.token)
+    return settings.model_copy(update={"token": token})
+
+
 def _cannot(why: str, remedy: str) -> int:
-    *others, last = [clean(line, utf8=True) for line in why.splitlines()]  # a configuration has several problems
-    for problem in (*others, f"{last}; {remedy}"):
-        print(f"smtpguard status: {problem}", file=sys.stderr)
+    lines = [clean(line, utf8=True) for line in why.splitlines()]
+    # A configuration has several problems, each a line that ends with a remedy of its own
+    said = [f"{lines[0]}; {remedy}"] if len(lines) == 1 else [*lines, remedy]
+    for line in said:
+        print(f"smtpguard status: {line}", file=sys.stderr)
     return 2
 
 

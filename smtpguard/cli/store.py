@@ -68,7 +68,7 @@ def looked_at(url: str, why: str, *, offline: bool) -> Finding:
     """
     if not url:
         said = why or 'it is "": the history is in the memory of the service, and ends with it'
-        remedy = "report, suppress and explain ID need a file or a server" + (_ANOTHER_USER if why else "")
+        remedy = "report, suppress and explain ID need a file or a server" + (_FOLDER if why else "")
         return Finding("store.url", "warn", said, remedy)
     try:
         engine = engine_of(url)
@@ -86,7 +86,9 @@ def looked_at(url: str, why: str, *, offline: bool) -> Finding:
         engine.close()
 
 
-_ANOTHER_USER: Final = "; if smtpguard runs as another user than you, check as that one"
+_FOLDER: Final = (
+    "; systemd makes the folder when it starts the service; else: install -d -m 700, for the user that runs it"
+)
 
 
 def _usable(engine: Engine) -> str:

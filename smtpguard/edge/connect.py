@@ -14,6 +14,7 @@ import asyncio
 import base64
 import contextlib
 import ipaddress
+import re
 import socket
 import ssl
 import threading
@@ -137,12 +138,29 @@ def tls_context(settings: NextHopSettings) -> ssl.SSLContext | None:
 _NO_SUCH_MECHANISM = frozenset({500, 501, 502, 504, 534, 538})
 """Of the mechanism, not of the password: another may do (RFC 4954 4, 6)."""
 
+_TELLTALE: Final = 6  # characters of a password, or of its Base64, that are taken for it
+
 
 def _spellings(username: str, password: str) -> tuple[str, ...]:
     """A password as PLAIN (RFC 4616 2) and LOGIN send it, and as it is; the longest first."""
     octets = password.encode()
     plain = b"\0%b\0%b" % (username.encode(), octets)
     return base64.b64encode(plain).decode(), base64.b64encode(octets).decode(), password
+
+
+def _without(text: str, secret: str) -> str:
+    """Neither the secret nor the first part of it (some next hops cut off what they repeat), in whatever case."""
+    head = re.compile(re.escape(secret[:_TELLTALE]), re.IGNORECASE)
+    pieces: list[str] = []
+    start = 0
+    while (found := head.search(text, start)) is not None:
+        pieces += (text[start : found.start()], "[hidden]")
+        start = found.end()
+        for said, sent in zip(text[start:], secret[_TELLTALE:], strict=False):
+            if said.lower() != sent.lower():
+                break
+            start += 1
+    return "".join((*pieces, text[start:]))
 
 
 class Gate(SMTPProtocol):
@@ -301,7 +319,7 @@ class _Attempt:
         password = self._settings.password.get_secret_value() if self._settings.password is not None else ""
         if password:
             for secret in _spellings(self._settings.username, password):
-                text = text.replace(secret, "[hidden]")
+                text = _without(text, secret)
         return text
 
     def _within(self, limit_s: float) -> float:

@@ -122,7 +122,7 @@ def record_lines(at: float, told: Iterable[Event]) -> list[bytes]:
 
 # What a person reading along has no use for, or reads in the message already
 _NOT_ON_A_CONSOLE: Final = frozenset(
-    ("event.outcome", "event.duration", "event.id", "source.port", "server.port", "server.address", "smtpguard.session")
+    ("event.outcome", "event.duration", "source.port", "server.port", "server.address", "smtpguard.session")
 )
 _PAINT: Final[Mapping[str, str]] = {"debug": "\x1b[2m", "info": "\x1b[32m", "warning": "\x1b[33m", "error": "\x1b[31m"}
 

@@ -106,7 +106,7 @@ class Policies:
             fetch = self._fetch(domain, id)
             if fetch is not None:
                 await asyncio.wait({fetch}, timeout=WAIT_S)
-                kept = self._kept.get(domain)
+                kept = self._known(domain, self._clock())
         elif id and kept is not None and now >= kept.renew:
             self._fetch(domain, id)
         policy = kept.policy if kept is not None else None
@@ -151,7 +151,7 @@ class Policies:
                 self._memory.keep(domain, id, policy)
             return
         before = self._kept.get(domain)
-        if before is not None and before.policy is not None:  # what was known still holds
+        if before is not None and before.policy is not None and now < before.until:  # what was known still holds
             self._keep(domain, before._replace(id=id, renew=now + RETRY_S))
         else:  # as if there were no policy
             self._keep(domain, _Kept(None, id, now + RETRY_S, now + RETRY_S))

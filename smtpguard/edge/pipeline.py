@@ -34,6 +34,9 @@ NEVER: Final = float("inf")
 # A receiver that dislikes the command, not the message (contract 1.4); to BDAT one reply answers both.
 _NO_SUCH_COMMAND: Final = frozenset({500, 501, 502, 503, 504, 530, 535, 538, 555})
 
+# RFC 5321 3.8: 421 may be said at any time; 221 unasked says the same, and answers nothing but QUIT
+_GOODBYES: Final = (b"421", b"221")
+
 
 class Hears(Protocol):
     """Whose transaction a connection carries."""
@@ -271,6 +274,7 @@ class Connection(asyncio.Protocol):
                     self._what_next()
         except ReplyError as error:
             self._die(FailureKind.PROTOCOL, str(error))
+            self._doubt()
         self._told = None
         for hears, verb, answer in told:
             if hears is not self._hears:
@@ -347,19 +351,21 @@ class Connection(asyncio.Protocol):
                 self._tell(Verb.DOT if verb is Verb.DATA else verb, failure(verb))
 
     def _unasked(self, lines: list[bytes]) -> None:
-        if lines[0][:3] == b"421":  # RFC 5321 3.8: it may say so at any time
+        if lines[0][:3] in _GOODBYES:
             self._die(FailureKind.DISCONNECT, lines[0][:200].decode("latin-1"))
         else:
             self._die(FailureKind.PROTOCOL, f"{lines[0][:40]!r} without a question")
             self._doubt()
 
     def _doubt(self) -> None:
-        """One reply too many: a refusal that came with it may have been meant for another recipient, or for none."""
+        """What came is no answer: a refusal that came with it may have been meant for another command, or for none."""
         if self._told is not None:
-            self._told[:] = [
-                (hears, verb, self._epitaph(verb) if verb is Verb.RCPT and _is_refusal(answer) else answer)
-                for hears, verb, answer in self._told
-            ]
+            self._told[:] = [(hears, verb, self._doubted(answer)) for hears, verb, answer in self._told]
+
+    def _doubted(self, answer: Answer) -> Answer:
+        if isinstance(answer, HopFailure) or answer.klass <= 3:
+            return answer
+        return replace(self._epitaph(answer.verb), unknown=answer.verb is Verb.DOT)  # it has the whole message
 
     # The end
 
@@ -437,10 +443,6 @@ class Connection(asyncio.Protocol):
             self._arm(now)
         else:
             self._die(FailureKind.TIMEOUT, "no answer in time")
-
-
-def _is_refusal(answer: Answer) -> bool:
-    return isinstance(answer, Reply) and answer.klass > 3
 
 
 def size_of(keywords: dict[str, str]) -> int | None:

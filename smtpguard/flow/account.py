@@ -88,11 +88,13 @@ class Account:
                 words=self._relay.masked(said.text, (*rcpts, self._envelope.mail_from)),
                 is_mixed=is_mixed,
             )
+        # What policy made of it begins with our words, `held until`: the next hop did not say those
+        is_ours = verdict.reply is not None and verdict.action != "reroute"
         shown = policy.explained(
             verdict.reply or answer,
             meaning,
             id=self.id,
-            host=host,
+            host="" if is_ours else host,
             explain=settings.explain,
             contact=settings.contact,
         )

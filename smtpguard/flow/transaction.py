@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final, TypeVar
 
 from smtpguard import policy
@@ -61,15 +62,14 @@ class Transaction(ABC):
         """Open it, with the recipients that came in the same packet; MAIL's answer, then theirs."""
         if self._inspection is None:
             self._open(asked)
-            return
+        else:
+            self._inspection.at_mail(self._still(partial(self._mail_inspected, asked)))
 
-        def inspected(finding: Finding | None) -> None:
-            if finding is None:
-                self._open(asked)
-            else:
-                self._refuse_mail(self.account.object(finding, Verb.MAIL, count=0), asked)
-
-        self._inspection.at_mail(self._still(inspected))
+    def _mail_inspected(self, asked: Sequence[Asked], finding: Finding | None) -> None:
+        if finding is None:
+            self._open(asked)
+        else:
+            self._refuse_mail(self.account.object(finding, Verb.MAIL, count=0), asked)
 
     def rcpts(self, asked: Sequence[Asked]) -> None:
         """Further recipients, those of one packet together; their answers in order."""
@@ -94,26 +94,20 @@ class Transaction(ABC):
         wanted = [item for item in asked if isinstance(item, Recipient)] if self._inspection is not None else ()
         if self._inspection is None or not wanted:
             go(asked)
-            return
-
-        def inspected(findings: Sequence[Finding | None]) -> None:
-            found = iter(findings)
-            go([_objected(item, next(found)) if isinstance(item, Recipient) else item for item in asked])
-
-        self._inspection.at_rcpts(wanted, self._still(inspected))
+        else:
+            self._inspection.at_rcpts(wanted, self._still(partial(_rcpts_inspected, asked, go)))
 
     def _still(self, go: Callable[[T], None]) -> Callable[[T], None]:
         """What comes after an inspection, if the transaction is not over then; DNS may have taken its time."""
+        return partial(self._after, go)
 
-        def after(inspected: T) -> None:
-            if self.over:
-                return
-            try:
-                go(inspected)
-            except Exception as error:
-                self._client.broke(error)
-
-        return after
+    def _after(self, go: Callable[[T], None], inspected: T) -> None:
+        if self.over:
+            return
+        try:
+            go(inspected)
+        except Exception as error:
+            self._client.broke(error)
 
     def _remembered(self, rcpt: Recipient) -> Asked:
         """The recipient, or what is remembered against it."""
@@ -149,20 +143,19 @@ class Transaction(ABC):
         if self._inspection is None:
             self._handed_over = dot
             self._hand_over(head, body, deadline)
+        else:
+            self._inspection.at_dot(body, self._still(partial(self._body_inspected, head, body, deadline, dot)))
+
+    def _body_inspected(self, head: bytes, body: Body, deadline: float, dot: float, finding: Finding | None) -> None:
+        now = self.relay.clock()
+        self._record.lint_s = now - dot
+        if finding is None:
+            self._handed_over = now
+            self._hand_over(head, body, deadline)
             return
-
-        def inspected(finding: Finding | None) -> None:
-            now = self.relay.clock()
-            record.lint_s = now - dot
-            if finding is None:
-                self._handed_over = now
-                self._hand_over(head, body, deadline)
-                return
-            reply = self.account.object(finding, Verb.DOT, count=len(self.envelope.rcpts))
-            self._forget(client_gone=False)
-            self._answer_dot([reply] * self.answers_due)
-
-        self._inspection.at_dot(body, self._still(inspected))
+        reply = self.account.object(finding, Verb.DOT, count=len(self.envelope.rcpts))
+        self._forget(client_gone=False)
+        self._answer_dot([reply] * self.answers_due)
 
     def send(self, exchange: Exchange, head: bytes, body: Body, deadline: float) -> bool:
         """Send the message itself, if there is time; False: the exchange is over, and nothing will be heard."""
@@ -278,6 +271,13 @@ class Transaction(ABC):
                 report = self._inspection.report
                 self._record.findings, self._record.skipped = report.findings, report.skipped
             self.account.close(is_aborted=is_aborted, is_unknown=self._sending > 0)
+
+
+def _rcpts_inspected(
+    asked: Sequence[Asked], go: Callable[[Sequence[Asked]], None], findings: Sequence[Finding | None]
+) -> None:
+    found = iter(findings)
+    go([_objected(item, next(found)) if isinstance(item, Recipient) else item for item in asked])
 
 
 def _objected(rcpt: Recipient, finding: Finding | None) -> Asked:

@@ -40,6 +40,14 @@ _DEFAULTS: Final = {
     "tcp_user_timeout": 15_000,
 }
 
+_OF_THE_SERVER: Final = {
+    "keepalives_idle": "tcp_keepalives_idle",
+    "keepalives_interval": "tcp_keepalives_interval",
+    "keepalives_count": "tcp_keepalives_count",
+    "tcp_user_timeout": "tcp_user_timeout",
+}
+"""The same for its side of the writer's connection: else a node that lost power has its turns for two hours more."""
+
 
 class Postgres:
     """database.Database on a connection of psycopg in autocommit."""
@@ -169,12 +177,16 @@ class PostgresEngine:
             raise StoreError(f"store.url: {_words(error)}") from None
         settings: dict[str, Any] = {**_DEFAULTS, **given}
         self._conninfo = make_conninfo(**settings)
+        self._patience = {_OF_THE_SERVER[name]: str(settings[name]) for name in _OF_THE_SERVER}
         self.where = f"{given.get('host') or 'localhost'}/{given.get('dbname') or ''}"
         self._pool: ConnectionPool[psycopg.Connection[Any]] | None = None
 
     def connect(self, *, create: bool = True) -> Database:  # noqa: ARG002 - the database is made by its administrator
         with _mapped():
-            return Postgres(psycopg.connect(self._conninfo, autocommit=True), listens=True)
+            database = Postgres(psycopg.connect(self._conninfo, autocommit=True), listens=True)
+            for name, value in self._patience.items():  # an older server lacks one of them
+                database.query("SELECT set_config(name, ?, false) FROM pg_settings WHERE name = ?", (value, name))
+            return database
 
     @contextmanager
     def reading(self) -> Iterator[Database]:

@@ -32,6 +32,7 @@ from smtpguard.history.tables import (
 )
 from smtpguard.mail.reply import clean
 from smtpguard.mail.session import domain_of
+from smtpguard.policy import unexplained
 from smtpguard.record import Masker, Record, Refusal
 from smtpguard.record.masker import MARKS
 
@@ -198,7 +199,7 @@ def _refusal(record: Record, refusal: Refusal, position: int, masker: Masker, *,
     said, failure, meaning, rcpt = refusal.said, refusal.failure, refusal.classification, refusal.rcpt
     rcpts = (rcpt,) if rcpt is not None else tuple(recipient.path for recipient in record.envelope.rcpts)
     paths = (*rcpts, record.envelope.mail_from)
-    text = said.text if said is not None else failure.detail if failure is not None else refusal.answer.text
+    text = said.text if said is not None else failure.detail if failure is not None else unexplained(refusal.answer)
     return RefusalRow(
         record.id,
         position,

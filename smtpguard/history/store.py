@@ -27,6 +27,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import lru_cache
 from secrets import token_hex
 from typing import Any, Final, NamedTuple
 
@@ -110,7 +111,6 @@ class Store:
         self._flushes: list[threading.Event] = []
         self._batch: _Batch | None = None
         self._number = 0
-        self._masker: Masker | None = None
         self._away = ""
         self._written = 0
         self._dropped = 0
@@ -156,7 +156,6 @@ class Store:
     def settle(self, *, mode: AddressMode, retention_s: float, max_size: int = 0) -> None:
         """Take new settings, as after a reload; rows that were made stay as they are."""
         self._mode, self._retention_s, self._max_size = mode, retention_s, max_size
-        self._masker = None
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until all that was given before is written; False where it is not within that time."""
@@ -234,7 +233,6 @@ class Store:
             key = schema.address_key(database, self.key)
             if key != self.key:
                 self.key = key
-                self._masker = None
                 if lost := self.state.forget_waiting():
                     self._drop(lost)
             self._settle_batch(database)
@@ -277,12 +275,6 @@ class Store:
         """Make rows of the records that came in, as many as may wait."""
         if not self._loaded.is_set():
             return
-        with self._tallying:
-            tallied, self._tallied = self._tallied, {}
-        if len(self._counts) + len(tallied) > MAX_COUNTS:
-            self._drop(sum(tallied.values()))
-        else:
-            add(self._counts, tallied)
         masker = self._mask()
         for number in range(len(self._records)):
             item = self._records.popleft()
@@ -296,14 +288,17 @@ class Store:
                 _LOG.error("a transaction could not be kept", exc_info=error)
             if number % YIELD_EVERY == YIELD_EVERY - 1:
                 time.sleep(0)
+        with self._tallying:  # after the records: a flush among them is for what was counted before it
+            tallied, self._tallied = self._tallied, {}
+        if len(self._counts) + len(tallied) > MAX_COUNTS:
+            self._drop(sum(tallied.values()))
+        else:
+            add(self._counts, tallied)
         if self._records:  # came meanwhile; `write` wakes for the first one only
             self._wake.set()
 
     def _mask(self) -> Masker:
-        masker = self._masker
-        if masker is None:
-            masker = self._masker = Masker(self._mode, self.key)
-        return masker
+        return _masker(self._mode, self.key)
 
     def _keep(self, kept: Kept) -> None:
         if self._rows + len(kept.rows) > MAX_ROWS or len(self._counts) + len(kept.counts) > MAX_COUNTS:
@@ -403,6 +398,12 @@ class Store:
         if bool(away) != bool(self._away):
             self._on_away(away)
         self._away = away
+
+
+@lru_cache(maxsize=4)
+def _masker(mode: AddressMode, key: bytes) -> Masker:
+    """By what it is made of, for two threads ask: one that was kept could outlive the settings that it was made of."""
+    return Masker(mode, key)
 
 
 def _write(database: Database, node: str, batch: _Batch, masker: Masker, now: float) -> None:

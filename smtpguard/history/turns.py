@@ -125,9 +125,11 @@ class Turns:
     def due_back(self, now: float, is_kept: Callable[[Key], bool]) -> list[Key]:
         """What to let go: what another node is asked for twice as often, what nobody asks for, what is not kept now."""
         wished, self._wished = self._wished, {}
+        # all that was asked about may be a hundred thousand: now and then, while the store is asked again
+        looked_at = self._asked if now >= self._again_at else self._mine
         return [
             *(key for key, gap_s in wished.items() if key in self._mine and 2 * gap_s < self._pace(key, now)),
-            *(key for key, last in self._asked.items() if now - last.at > IDLE_S or not is_kept(key)),
+            *(key for key in looked_at if now - self._asked[key].at > IDLE_S or not is_kept(key)),
         ]
 
     def forget(self, key: Key) -> bool:

@@ -6,7 +6,7 @@ rules.py     `[[policy]]`: which rule a refusal falls under, and what it is reme
 standing.py  what is remembered of refusals (held, throttled, suppressed, routed), and how time and answers change it
 """
 
-from smtpguard.policy.replies import Said, after, explained, of_failure, own, stated
+from smtpguard.policy.replies import Said, after, explained, of_failure, own, stated, unexplained
 from smtpguard.policy.rules import PASS, Policies, Refused, Scope, Subject
 from smtpguard.policy.standing import Hold, Route, Strike, Suppression, Throttle
 from smtpguard.policy.words import Own
@@ -29,4 +29,5 @@ __all__ = [
     "of_failure",
     "own",
     "stated",
+    "unexplained",
 ]

@@ -170,6 +170,11 @@ def explained(
     return Reply(reply.code, (*lines, *tagged), enhanced, reply.verb)
 
 
+def unexplained(reply: Reply) -> str:
+    """The text of a refusal without what `explained` wrote behind it: log and history have that by itself."""
+    return " ".join(line for line in reply.lines if not line.startswith(_TAG))
+
+
 def _folded(lines: list[str], room: int) -> list[str]:
     return [piece.decode() for line in lines for piece in fold(clean(line, utf8=True), room)]
 

@@ -17,7 +17,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
-from smtpguard import __version__, build
+from smtpguard import __version__
 from smtpguard.classify import RuleError, ShippedRuleError
 from smtpguard.config import (
     ConfigError,
@@ -202,7 +202,6 @@ class Service:
             f"smtpguard {__version__} {self.status}",
             fields={
                 "service.version": __version__,
-                "smtpguard.build": build(),
                 "smtpguard.config": str(self.path) if self.path else None,
                 **{f"smtpguard.listen.{door}": ",".join(where) for door, where in self.addresses.items()},
             },
@@ -361,7 +360,7 @@ class Service:
             self.metrics.config_last_reload_successful.set(0)
             self.log.event(
                 "config-reloaded",
-                f"configuration refused, the old one stays: {error}",
+                "configuration refused, the old one stays: " + "; ".join(str(error).splitlines()),
                 level="error",
                 fields={"event.outcome": "failure"},
             )

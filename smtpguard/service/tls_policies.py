@@ -39,12 +39,12 @@ class TlsPolicies:
         return Remembered(Policy(mode, tuple(row.mx.split()), int(lasts_s)), row.id, age_s, lasts_s - age_s)
 
     def keep(self, domain: str, id: str, policy: Policy) -> None:
-        """edge.mtasts.Memory. Beyond MAX_KEPT the one that was learnt first goes."""
+        """edge.mtasts.Memory. Beyond MAX_KEPT the one that was fetched longest ago goes."""
         mx = " ".join(policy.mx)
         if len(mx) > MAX_MX:
             self._shelf.drop(domain)  # the former one is no longer true
             return
         if len(self._shelf) >= MAX_KEPT and self._shelf.get(domain) is None:
-            self._shelf.drop(next(iter(self._shelf)).key)
+            self._shelf.drop(min(self._shelf, key=lambda row: row.since).key)
         now = self._now()
         self._shelf.put(TlsPolicyRow(domain, now, now + policy.max_age_s, id, policy.mode, mx))

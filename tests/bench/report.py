@@ -11,7 +11,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
-from smtpguard import build
 from tests.bench.budgets import BUDGETS
 from tests.bench.fetch import CACHE
 from tests.bench.figures import Row
@@ -74,7 +73,6 @@ def machine() -> dict[str, str]:
         "processor": _first(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text()),
         "kernel": platform.release(),
         "python": platform.python_version(),
-        "smtpguard": build(),
         "load before": " ".join(f"{load:.2f}" for load in os.getloadavg()),
         "postfix": _first(r"mail_version = (\S+)", _said(["postconf", "mail_version"])),
         "node": _said(["node", "--version"]).strip(),

@@ -80,6 +80,7 @@ def _file(directory: Path, port: int, made: CaAndServer) -> Path:
         ({"CONNECT": Say("554 5.7.1 go away")}, "", "fail", "refuses CONNECT: 554 5.7.1 go away", "("),
         ({"EHLO": Say("550 5.7.1 bad name")}, ".ehlo", "fail", "refuses EHLO: 550", "relay.hostname"),
         ({"MAIL": Say("550 5.7.1 no null sender")}, ".mail", "warn", "MAIL FROM:<>: 550", "bounces"),
+        ({"MAIL": Say("530 5.7.0 log in")}, ".mail", "fail", "MAIL FROM:<>: 530", "set username and password_file"),
         ({"MAIL": Say("451 4.3.0 later")}, ".mail", "fail", "MAIL FROM:<>: 451", "bounces"),
         (
             {"RCPT": Say("550 5.1.1 unknown user")},
@@ -337,3 +338,12 @@ def test_foreign_text_cannot_write_to_the_terminal() -> None:
     shown = line(Finding("a", "fail", "550 \x1b[2Jboo\r\nok    all", "do\x07"), color=False)
     assert shown.count("\n") == 1
     assert not set("\x1b\r\x07").intersection(shown)
+
+
+def test_a_narrow_terminal_gets_lines_that_fit() -> None:
+    found = Finding("next_hop.default.tls", "warn", "a message of many words " * 4, "mend it, and ask once more " * 3)
+    whole, narrow = line(found, color=False), line(found, color=False, width=60)
+    assert whole.count("\n") == 1
+    assert max(map(len, narrow.splitlines())) <= 60
+    assert narrow.split() == whole.split()
+    assert line(found, color=True, width=60).replace("\x1b[33m", "").replace("\x1b[0m", "") == narrow

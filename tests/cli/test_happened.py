@@ -12,6 +12,7 @@ import pytest
 
 from smtpguard.classify.notice import Notice
 from smtpguard.cli.explain import run
+from smtpguard.cli.happened import tell
 from smtpguard.cli.store import opened
 from smtpguard.history.rows import of_notice
 from smtpguard.history.store import keep
@@ -75,6 +76,16 @@ def test_an_event_id_tells_what_happened(history: str, capsys: pytest.CaptureFix
     assert "\x1b" not in said
 
 
+def test_a_terminal_gets_no_line_that_is_wider(history: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert tell(history, "000000000002", now=time(), as_json=False, color=False)
+    whole = capsys.readouterr().out
+    assert tell(history, "000000000002", now=time(), as_json=False, color=False, width=60)
+    folded = capsys.readouterr().out
+    assert max(map(len, whole.splitlines())) > 60 >= max(map(len, folded.splitlines()))
+    assert folded.split() == whole.split()
+    assert "\n             " in folded
+
+
 def test_a_queue_id_tells_each_attempt(history: str, capsys: pytest.CaptureFixture[str]) -> None:
     for given in ({"given": ("4AbcDef12",)}, {"given": (), "id": "4AbcDef12"}):
         assert run(given["given"], None, id=str(given.get("id", "")), store_url=history) == 0
@@ -93,12 +104,29 @@ def test_a_hop_failure_of_a_whole_message(history: str, capsys: pytest.CaptureFi
     assert "Fault:" in said
 
 
+def test_what_was_refused_here_names_us(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    url = f"sqlite:///{tmp_path}/h.db"
+    meaning = UNKNOWN._replace(provider="other")
+    refused = refusal(
+        None, answer="450 4.7.1 held until noon", source="policy", action="defer", hop=None, meaning=meaning
+    )
+    with started(url) as store:
+        store.write(replace(numbered(1, refused), next_hop=""))
+        assert store.flush(20.0)
+    assert explain("000000000001", store_url=url) == 0
+    said = capsys.readouterr().out
+    assert "\n450 held until noon\n" in said
+    assert "Refused:     smtpguard, at RCPT\n" in said
+    assert "The MTA got: 450, of policy\n" in said
+    assert "Took:        250 ms\n" in said
+
+
 LISTED = UNKNOWN._replace(category="reputation.ip_listed")
 DONE = {
     "defer": "defer: held since 2023-11-14T22:13:20Z till 2023-11-15T22:13:20Z, "
     "the next attempt from 2023-11-14T22:28:20Z on",
     "throttle": "throttle: slowed down; that is over",
-    "suppress": "suppress: a strike, or what suppressed it is over",
+    "suppress": "suppress: a strike against the address, which is not suppressed now",
     "reroute": "reroute: tried at once by next hop second",
 }
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -551,3 +554,13 @@ def test_for_machines_straight_to_the_receivers() -> None:
     assert ["postconf", "-e", "default_transport=smtpguard:inet:[127.0.0.1]:10724"] in found["commands"]
     assert found["back"][0] == ["postconf", "-MX", "smtpguard/unix"]
     assert found["needs"] == list(straight.NEEDS)
+
+
+def test_a_reader_that_has_seen_enough_is_no_fault(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "smtpguard", "-c", str(tmp_path / "s.toml"), "init", "--next-hop", "mx"]
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    os.close(write)
+    assert done.stderr == ""
+    assert (tmp_path / "s.toml").exists()

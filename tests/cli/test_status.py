@@ -71,6 +71,13 @@ async def test_a_next_hop_that_is_given_up_is_a_problem(capsys: pytest.CaptureFi
     assert "next hop default is given up for now" in capsys.readouterr().out
 
 
+async def test_a_next_hop_that_lets_nobody_in_is_a_problem(capsys: pytest.CaptureFixture[str]) -> None:
+    async with relay(script=Script({"CONNECT": Say("554 5.7.1 not you")})) as guard:
+        await send(guard, "b@example.org")
+        assert await asked(guard) == 1
+    assert "next hop default has let nobody in yet" in capsys.readouterr().out
+
+
 async def test_a_reload_that_was_refused_is_a_problem(capsys: pytest.CaptureFixture[str]) -> None:
     async with relay(script=Script({"MAIL": Say("250 2.1.0 Ok")})) as guard:
         guard.config.write_text("nonsense")
@@ -131,13 +138,24 @@ def test_all_that_is_wrong_with_the_settings_is_told_one_a_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "s.toml"
-    path.write_text('[http]\nlisten = "x"\n[relay]\nhostname = "-"\n')
+    path.write_text('[http]\nlisten = "x"\ntokn_file = "y"\n')
     assert status("", path=path) == 2
-    first, second = capsys.readouterr().err.splitlines()
+    first, second, remedy = capsys.readouterr().err.splitlines()
     assert first.startswith("smtpguard status: ")
     assert "http.listen" in first
-    assert "relay.hostname" in second
-    assert second.endswith("; give --http HOST:PORT")
+    assert second.endswith("did you mean 'token_file'?")
+    assert remedy == "smtpguard status: give --http HOST:PORT"
+
+
+async def test_a_bad_file_does_not_keep_from_asking(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "s.toml"
+    async with relay() as guard:
+        path.write_text(f'[http]\nlisten = "127.0.0.1:{guard.http}"\n[lint]\nmode = "enforced"\n')
+        assert await asyncio.to_thread(status, "", path=path) == 0
+        path.write_text("[http\n")
+        assert await asyncio.to_thread(status, "", path=path) == 2
+        assert await asyncio.to_thread(status, f"127.0.0.1:{guard.http}", path=path) == 0
+    assert capsys.readouterr().out.count("runs, ready") == 2
 
 
 def test_doors_are_in_a_fixed_order() -> None:

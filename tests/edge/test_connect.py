@@ -431,6 +431,26 @@ async def test_no_secret_is_in_a_failure() -> None:
             assert "secret-word" not in repr(got)
 
 
+@pytest.mark.parametrize(
+    "echo",
+    [
+        "AUTH PLAIN AHUAc2VjcmV0LXdvcmQ=",
+        "AUTH PLAIN AHUAc2VjcmV0LX",  # cut off, as some do
+        "auth plain ahuac2vjcmv0lxdvcmq=",
+        "c2VjcmV0LXdv",  # of LOGIN
+        "u SECRET-WORD",
+    ],
+)
+async def test_a_login_that_is_repeated_is_hidden_however_it_is_written(echo: str) -> None:
+    script = Script({"AUTH": Say(f"535 5.7.8 who is {echo}?")})
+    async with Sandbox(users={"u": "secret-word"}, script=script) as hop:
+        got = await _dial(hop.port, **LOGIN)
+        assert isinstance(got, Reply)
+        assert got.text.startswith("who is ")
+        assert "[hidden]" in got.text
+        assert not any(part in got.text.lower() for part in ("secret", "c2vjcm", "ahuac2"))
+
+
 async def test_a_refused_mechanism_is_followed_by_the_next_one() -> None:
     async with Sandbox(users={"u": "secret-word"}, script=Script({"AUTH": [Say("504 5.5.4 not that"), Ok()]})) as hop:
         assert isinstance(await _dial(hop.port, **LOGIN), Connected)

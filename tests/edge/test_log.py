@@ -272,9 +272,16 @@ def test_a_long_value_is_cut() -> None:
 
 
 def test_a_console_line_is_for_reading() -> None:
-    fields = {"event.id": "hidden", "smtp.rcpt_to": "j***@example.org", "smtp.reply.text": "no user", "n": 3}
+    fields = {
+        "event.id": "1NG6",
+        "event.duration": 7,
+        "smtp.rcpt_to": "j***@example.org",
+        "smtp.reply.text": "no user",
+        "n": 3,
+    }
     assert console_line(1_770_091_506.789, "warning", "recipient-refused", "rejected", fields).decode() == (
-        '04:05:06.789 warning recipient-refused rejected smtp.rcpt_to=j***@example.org smtp.reply.text="no user" n=3\n'
+        "04:05:06.789 warning recipient-refused rejected event.id=1NG6 smtp.rcpt_to=j***@example.org"
+        ' smtp.reply.text="no user" n=3\n'
     )
     trace = console_line(0, "error", "", "failed", {"error.stack_trace": "Traceback\n  at\x1b x"})
     assert trace.decode() == "00:00:00.000 error   failed\n    Traceback\n      at  x\n"

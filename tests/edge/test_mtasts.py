@@ -248,3 +248,15 @@ async def test_too_many_names_are_not_kept(authority: Authority, monkeypatch: py
         assert await here.policies.of(DOMAIN) is not None
         assert here.asked == 2
         assert here.policies._names_kept == 1
+
+
+async def test_one_that_is_over_holds_no_longer_where_it_cannot_be_had_anew(authority: Authority) -> None:
+    async with site(authority) as here:
+        assert await here.policies.of(DOMAIN) is not None
+        here.now = 604_800
+        here.answer = web.Response(status=500)
+        for _ in range(2):
+            assert await here.policies.of(DOMAIN) is None
+        assert here.asked == 2
+        here.answer, here.now = None, here.now + RETRY_S
+        assert await here.policies.of(DOMAIN) is not None

@@ -25,6 +25,7 @@ from smtpguard.history.tables import (
     slot_of,
 )
 from smtpguard.mail.reply import FailureKind, Hop, HopFailure, Reply, Verb
+from smtpguard.policy import explained
 from smtpguard.record import AddressMode, Masker, Record
 from tests.history.stores import AT, SEED, Code, Found, delivered, numbered
 from tests.records import SENDER, UNKNOWN, record, refusal
@@ -91,6 +92,17 @@ def test_a_failure_has_no_code_but_says_what_went_wrong() -> None:
     assert (row.code, row.text, row.failure, row.answer) == (0, "no answer in 120 s", "timeout", 451)
     ((_, tally),) = kept.counts
     assert tally[4:7] == (451, "4.4.2", 451)
+
+
+def test_a_refusal_of_ours_is_kept_without_its_explanation() -> None:
+    reply = Reply.of("450 4.7.1 held until noon: 550 5.7.1 listed", Verb.RCPT)
+    given = replace(
+        refusal(None, answer="450 4.7.1 held", source="policy", action="defer"),
+        answer=explained(reply, UNKNOWN, id="01JD5Z8Q7KX3"),
+    )
+    assert "[smtpguard]" in given.answer.text
+    row = row_of(of_record(numbered(1, given), (), MASK))
+    assert (row.code, row.text, row.answer) == (0, "held until noon: 550 5.7.1 listed", 450)
 
 
 def test_what_policy_made_of_a_refusal_is_kept() -> None:

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from smtpguard.history import Store, state
+from smtpguard.history import Store, engine_of, state
 from smtpguard.history.state import Change
 from smtpguard.history.tables import SUPPRESSIONS
 from smtpguard.policy import Strike
@@ -232,3 +232,22 @@ def test_a_server_that_stops_and_starts_again(cluster: Cluster, postgres_url: st
             assert database.query("SELECT SUM(n) FROM tallies") == [(500,)]
     assert [bool(why) for why in away] == [True, False]
     assert lost == []
+
+
+def test_a_server_notices_soon_that_a_node_is_gone_without_a_word(postgres_url: str) -> None:
+    """Its turns would be nobody else's until then."""
+    engine = engine_of(postgres_url)
+    database = engine.connect()
+    try:
+        patience = database.query(
+            "SELECT name FROM pg_settings WHERE name LIKE 'tcp%' AND source = 'session' ORDER BY 1"
+        )
+    finally:
+        database.close()
+        engine.close()
+    assert [name for (name,) in patience] == [
+        "tcp_keepalives_count",
+        "tcp_keepalives_idle",
+        "tcp_keepalives_interval",
+        "tcp_user_timeout",
+    ]

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from smtpguard.history import Away, Database, report
+from smtpguard.history import Away, Database, Store, engine_of, report
 from smtpguard.history import store as module
 from smtpguard.history.sqlite import FileEngine
 from smtpguard.history.state import Change
 from smtpguard.history.tables import HOLDS
 from smtpguard.mail.reply import Reply
+from smtpguard.record import AddressMode, Masker
 from tests.history.stores import (
     AT,
     DAY,
@@ -414,3 +415,17 @@ def test_hostile_text_is_kept(any_url: str) -> None:
             assert [event.transaction.id for event in report.by_queue_id(database, " %?'")] == ["000000000001"]
     assert text.isprintable()
     assert "DROP TABLE" in text
+
+
+def test_addresses_are_shown_by_the_settings_of_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reload while the other thread makes what hides addresses by the settings of before."""
+    store = Store(engine_of(""), seed=b"key of this test", mode="full", retention_s=DAY)
+
+    def overtaken(mode: AddressMode, key: bytes) -> Masker:
+        if mode == "full":
+            store.settle(mode="hash", retention_s=DAY)
+        return Masker(mode, key)
+
+    monkeypatch.setattr(module, "Masker", overtaken)
+    store._mask()
+    assert store._mask().mode == "hash"

@@ -66,7 +66,9 @@ def test_what_nobody_asks_for_and_what_is_gone_is_given_back() -> None:
     turns.take([KEY], [KEY])
     assert turns.due_back(1.0 + IDLE_S, lambda _: True) == []
     assert turns.due_back(2.0 + IDLE_S, lambda _: True) == [KEY, OTHER]
-    assert turns.due_back(2.0, lambda key: key == KEY) == [OTHER]
+    assert turns.due_back(2.0, lambda key: key == OTHER) == [KEY]
+    assert turns.due_back(2.0, lambda key: key == KEY) == []  # what is not ours is looked at now and then
+    assert turns.due_back(1.0 + AGAIN_S, lambda key: key == KEY) == [OTHER]
     assert turns.forget(KEY)
     assert not turns.has(KEY)
     assert not turns.forget(OTHER)  # it was never ours
