@@ -17,7 +17,7 @@ from smtpguard.cli.width import folded
 from smtpguard.history import told
 from smtpguard.history.account import Account, Remembered, accounts, notices
 from smtpguard.history.report import is_enforced
-from smtpguard.history.tables import FindingRow, NoticeRow, RefusalRow
+from smtpguard.history.tables import FindingRow, NoticeRow, RefusalRow, TransactionRow
 from smtpguard.mail.reply import clean
 from smtpguard.policy import Hold, Route, Suppression, Throttle
 
@@ -80,7 +80,7 @@ def _told(account: Account) -> Iterator[list[Row]]:
     if (rest := len(refusals) - MAX_SHOWN) > 0:
         yield [("", f"and {many(rest, 'refusal')} more (--json has all)")]
     if account.event.findings:
-        yield [("We warned", _warned(finding)) for finding in account.event.findings]
+        yield [("We warned", _warned(finding, account.event.transaction)) for finding in account.event.findings]
     if account.notices:
         yield [_later(notice) for notice in account.notices]
 
@@ -133,12 +133,13 @@ _OVER: Final = {
 }
 
 
-def _warned(row: FindingRow) -> str:
+def _warned(row: FindingRow, of: TransactionRow) -> str:
     """`HDR001 error: there is no From: field (observed; enforcing answers 550; the next hop rejected it)`."""
     acted = "observed" if row.action == "observe" else row.action
     whence = "enforcing" if is_enforced(row) else "reject in [lint.rules]"
     would = f"; {whence} answers {row.answer}" if row.action == "observe" and row.answer else ""
-    outcome = f"; the next hop {row.outcome} it" if row.outcome else ""
+    what = f"{of.refused} of {of.accepted + of.refused}" if of.accepted and of.refused and not row.rcpt else "it"
+    outcome = f"; the next hop {row.outcome} {what}" if row.outcome else ""
     return f"{row.rule} {row.severity}: {row.message} ({acted}{would}{outcome})"
 
 

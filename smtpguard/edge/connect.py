@@ -11,10 +11,8 @@ machine.
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import ipaddress
-import re
 import socket
 import ssl
 import threading
@@ -27,6 +25,7 @@ from aiosmtplib.protocol import SMTPProtocol
 
 from smtpguard.config.settings import NextHopSettings
 from smtpguard.edge.reader import ReplyReader
+from smtpguard.edge.secret import hidden
 from smtpguard.mail.reply import Answer, FailureKind, Hop, HopFailure, Reply, ReplyError, Verb
 
 Address = tuple[int, Any]  # family, and the socket address of that family
@@ -137,30 +136,6 @@ def tls_context(settings: NextHopSettings) -> ssl.SSLContext | None:
 
 _NO_SUCH_MECHANISM = frozenset({500, 501, 502, 504, 534, 538})
 """Of the mechanism, not of the password: another may do (RFC 4954 4, 6)."""
-
-_TELLTALE: Final = 6  # characters of a password, or of its Base64, that are taken for it
-
-
-def _spellings(username: str, password: str) -> tuple[str, ...]:
-    """A password as PLAIN (RFC 4616 2) and LOGIN send it, and as it is; the longest first."""
-    octets = password.encode()
-    plain = b"\0%b\0%b" % (username.encode(), octets)
-    return base64.b64encode(plain).decode(), base64.b64encode(octets).decode(), password
-
-
-def _without(text: str, secret: str) -> str:
-    """Neither the secret nor the first part of it (some next hops cut off what they repeat), in whatever case."""
-    head = re.compile(re.escape(secret[:_TELLTALE]), re.IGNORECASE)
-    pieces: list[str] = []
-    start = 0
-    while (found := head.search(text, start)) is not None:
-        pieces += (text[start : found.start()], "[hidden]")
-        start = found.end()
-        for said, sent in zip(text[start:], secret[_TELLTALE:], strict=False):
-            if said.lower() != sent.lower():
-                break
-            start += 1
-    return "".join((*pieces, text[start:]))
 
 
 class Gate(SMTPProtocol):
@@ -315,12 +290,8 @@ class _Attempt:
         return replace(reply, verb=self._verb)
 
     def _hidden(self, text: str) -> str:
-        """Some next hops repeat the command that they refuse: our password goes into no log and no bounce."""
-        password = self._settings.password.get_secret_value() if self._settings.password is not None else ""
-        if password:
-            for secret in _spellings(self._settings.username, password):
-                text = _without(text, secret)
-        return text
+        password = self._settings.password
+        return hidden(text, self._settings.username, password.get_secret_value()) if password is not None else text
 
     def _within(self, limit_s: float) -> float:
         return max(0.001, min(limit_s, self._deadline - self._loop.time()))

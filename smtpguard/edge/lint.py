@@ -108,7 +108,7 @@ class Lint:
         if type(fault) not in self._faults:
             self._faults.add(type(fault))
             level = "warning" if isinstance(fault, OSError) else "error"
-            self._log("lint-failed", "a message was not linted; the mail goes on", level=level, error=fault)
+            self._log("lint-failed", "a part of the lint was left out; the mail goes on", level=level, error=fault)
 
     # -- in the background -------------------------------------------------------------------------------------------
 

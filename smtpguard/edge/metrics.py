@@ -41,8 +41,8 @@ CONNECTION_RESULTS: Final = ("opened", "reused", "failed", "refused")
 GOT: Final = {2: "accepted", 4: "deferred", 5: "rejected"}  # what a recipient got, by the reply's first digit
 
 # Coarse on purpose: one histogram has as many series as buckets, and two
-SECONDS: Final[tuple[float, ...]] = (0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0, 600.0)
-LAG_SECONDS: Final[tuple[float, ...]] = (0.001, 0.005, 0.02, 0.1, 0.5, 2.0)
+SECONDS: Final = (0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0, 600.0)
+LAG_SECONDS: Final = (0.001, 0.005, 0.02, 0.1, 0.5, 2.0)
 OCTETS: Final = (4_096, 16_384, 65_536, 262_144, 1_048_576, 4_194_304, 16_777_216, 67_108_864)
 
 # The IANA registry of enhanced status codes (RFC 5248) has no gaps: the highest detail of each subject

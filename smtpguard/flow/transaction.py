@@ -63,7 +63,7 @@ class Transaction(ABC):
         if self._inspection is None:
             self._open(asked)
         else:
-            self._inspection.at_mail(self._still(partial(self._mail_inspected, asked)))
+            self._inspection.at_mail(partial(self._inspected, partial(self._mail_inspected, asked)))
 
     def _mail_inspected(self, asked: Sequence[Asked], finding: Finding | None) -> None:
         if finding is None:
@@ -95,13 +95,10 @@ class Transaction(ABC):
         if self._inspection is None or not wanted:
             go(asked)
         else:
-            self._inspection.at_rcpts(wanted, self._still(partial(_rcpts_inspected, asked, go)))
+            self._inspection.at_rcpts(wanted, partial(self._inspected, partial(_rcpts_inspected, asked, go)))
 
-    def _still(self, go: Callable[[T], None]) -> Callable[[T], None]:
-        """What comes after an inspection, if the transaction is not over then; DNS may have taken its time."""
-        return partial(self._after, go)
-
-    def _after(self, go: Callable[[T], None], inspected: T) -> None:
+    def _inspected(self, go: Callable[[T], None], inspected: T) -> None:
+        """Go on after an inspection, if the transaction is not over; DNS may have taken its time."""
         if self.over:
             return
         try:
@@ -144,7 +141,8 @@ class Transaction(ABC):
             self._handed_over = dot
             self._hand_over(head, body, deadline)
         else:
-            self._inspection.at_dot(body, self._still(partial(self._body_inspected, head, body, deadline, dot)))
+            go = partial(self._body_inspected, head, body, deadline, dot)
+            self._inspection.at_dot(body, partial(self._inspected, go))
 
     def _body_inspected(self, head: bytes, body: Body, deadline: float, dot: float, finding: Finding | None) -> None:
         now = self.relay.clock()

@@ -36,7 +36,7 @@ from smtpguard.history import schema, state, upkeep
 from smtpguard.history.database import Database, Engine, StoreError, Unfit
 from smtpguard.history.rows import Counts, Finding, Kept, acceptances, add, as_kept, of_record
 from smtpguard.history.state import State
-from smtpguard.history.tables import Table
+from smtpguard.history.tables import ACCEPTANCES, Table
 from smtpguard.record import AddressMode, Masker, Record
 
 MAX_RECORDS: Final = 10_000  # that nobody has looked at yet: seconds of full load
@@ -184,6 +184,9 @@ class Store:
             self._thread.join(GATHER_S)
         lost = sum(not isinstance(item, threading.Event) for item in self._records)
         lost += len(self._waiting) + (len(self._batch.kept) if self._batch else 0) + self.state.forget_waiting()
+        counted = (self._tallied, self._counts, self._batch.counts if self._batch else {})
+        # of the other tables the rows are counted already
+        lost += sum(n for counts in counted for (table, _), n in counts.items() if table is ACCEPTANCES)
         if lost:
             self._drop(lost)
         if not self._thread.is_alive():

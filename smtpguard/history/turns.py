@@ -26,8 +26,9 @@ from typing import Final, NamedTuple
 
 from smtpguard.history.database import Key
 
-MAX_TURNS: Final = 500
-"""Of one node. PostgreSQL has room for some 6,400 locks, if it is not told otherwise (max_locks_per_transaction)."""
+MAX_TURNS: Final = 100
+"""Of one node. PostgreSQL has room for some 6,400 locks in all, if max_locks_per_transaction does not say otherwise:
+beyond that it refuses them to everybody, and the store would seem to be away."""
 MAX_WISHES: Final = 100
 """Told to the others at once."""
 IDLE_S: Final = 7200.0

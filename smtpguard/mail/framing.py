@@ -67,7 +67,7 @@ class DataScanner:
         else:
             cut = len(octets) - _held_back(octets)
         self._tail = octets[cut:] if rest is None else b""
-        chunk = octets[self._virtual : cut] if self._virtual < cut else b""
+        chunk = octets[self._virtual : cut]
         self._virtual = max(0, self._virtual - cut)
         return (self._check(chunk) if chunk else b""), rest
 

@@ -11,7 +11,7 @@ from smtpguard.edge.dnsquery import server
 from smtpguard.edge.health import Log
 from smtpguard.edge.metrics import Metrics
 from smtpguard.edge.mtasts import Memory
-from smtpguard.edge.mx import MxHop, TlsPolicy
+from smtpguard.edge.mx import MxHop
 from smtpguard.edge.nexthop import NextHop
 from smtpguard.edge.resolver import Purpose, Resolver, Result
 
@@ -39,41 +39,29 @@ def make(
     OSError or ssl.SSLError if a TLS file of the settings is no good.
     """
     if settings.is_mx:
-        return _mx(name, settings, dns, hostname=hostname, metrics=metrics, log=log, memory=memory)
+        resolver = _resolver(dns, metrics)
+        return MxHop(
+            name,
+            settings,
+            hostname=hostname,
+            metrics=metrics,
+            log=log,
+            resolver=resolver.about("mx"),
+            count=lambda policy, result: metrics.tls_policies.labels(policy, result).inc(),
+            memory=memory,
+            at_end=resolver.close,
+        )
     if is_sandbox(settings):
         assert sandbox_port is not None
         settings = settings.model_copy(update={"host": ("127.0.0.1",), "port": sandbox_port})
     return NextHop(name, settings, hostname=hostname, metrics=metrics, log=log)
 
 
-def _mx(
-    name: str,
-    settings: NextHopSettings,
-    dns: DnsSettings,
-    *,
-    hostname: str,
-    metrics: Metrics,
-    log: Log,
-    memory: Memory,
-) -> MxHop:
-    """With a resolver of its own. What that says is signed (AD) is believed from name servers on this machine alone."""
+def _resolver(dns: DnsSettings, metrics: Metrics) -> Resolver:
+    """Of one next hop alone. What it says is signed (AD) is believed from name servers on this machine only."""
 
     def looked_up(purpose: Purpose, result: Result) -> None:
         metrics.dns_lookups.labels(purpose, result).inc()
 
-    def policy_went(policy: TlsPolicy, result: str) -> None:
-        metrics.tls_policies.labels(policy, result).inc()
-
     is_near = bool(dns.resolvers) and all(ip_address(server(text).host).is_loopback for text in dns.resolvers)
-    resolver = Resolver(dns.resolvers, clock=time.monotonic, count=looked_up, trust_ad=is_near)
-    return MxHop(
-        name,
-        settings,
-        hostname=hostname,
-        metrics=metrics,
-        log=log,
-        resolver=resolver.about("mx"),
-        count=policy_went,
-        memory=memory,
-        at_end=resolver.close,
-    )
+    return Resolver(dns.resolvers, clock=time.monotonic, count=looked_up, trust_ad=is_near)

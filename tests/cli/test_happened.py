@@ -76,6 +76,20 @@ def test_an_event_id_tells_what_happened(history: str, capsys: pytest.CaptureFix
     assert "\x1b" not in said
 
 
+def test_what_was_refused_to_some_is_not_called_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    url = f"sqlite:///{tmp_path}/h.db"
+    partly = record(refusal(rcpt=b"x@r.example"), accepted=[b"y@r.example", b"z@r.example"], outcome="partial")
+    with started(url, clock=time) as store:
+        store.write(replace(partly, id="000000000009", at=time()), [Found(), Found("RCP002", rcpt=b"x@r.example")])
+        assert store.flush(20.0)
+    assert explain("000000000009", store_url=url) == 0
+    warned = [line for line in capsys.readouterr().out.splitlines() if line.startswith("We warned")]
+    assert [line.rpartition("; ")[2] for line in warned] == [
+        "the next hop rejected 1 of 3)",
+        "the next hop rejected it)",
+    ]
+
+
 def test_a_terminal_gets_no_line_that_is_wider(history: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert tell(history, "000000000002", now=time(), as_json=False, color=False)
     whole = capsys.readouterr().out

@@ -294,6 +294,20 @@ def test_a_close_without_a_store_counts_what_is_lost(tmp_path: Path) -> None:
     assert told.dropped == 2
 
 
+def test_a_close_counts_accepted_mail_that_is_lost(tmp_path: Path) -> None:
+    path, told = tmp_path / "h.db", Told()
+    engine = FileEngine(str(path), patience_s=0.01)
+    store = module.Store(engine, seed=SEED, mode="mask", retention_s=DAY, on_away=told.on_away, on_drop=told.on_drop)
+    assert store.start(PATIENCE_S)
+    with locked(path):
+        store.state.suppressions.put(SUPPRESSION)
+        told.wait()
+        for number in range(5):
+            store.write(delivered(number))
+        store.close(0.01)
+    assert told.dropped == 6
+
+
 # --- one event is no reason to lose the others ------------------------------------------------------------------------
 
 
