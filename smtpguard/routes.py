@@ -19,6 +19,8 @@ class Routes:
 
     def __init__(self, routes: Sequence[RouteSettings] = ()) -> None:
         self._routes = tuple(routes)
+        self.only: Final = None if routes else DEFAULT
+        """The next hop of all mail; None where there is a table."""
 
     def of(self, sender_domain: str, recipient_domain: str) -> str:
         """The next hop's name for this sender and recipient; domains in lower case, "" for the null sender's."""

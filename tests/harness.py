@@ -61,6 +61,7 @@ class Guard:
 
     def sample(self, name: str, **labels: str) -> float:
         """A metric's value; 0.0 where there is no such series."""
+        self.service._journal.flush()
         value = self.service.metrics.registry.get_sample_value(f"smtpguard_{name}", labels)
         return value or 0.0
 

@@ -79,7 +79,7 @@ def test_the_latest_counts(clock: Clock) -> None:
 
 
 def test_beyond_the_limit_the_oldest_goes(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tls_policies, "MAX_KEPT", 2)
+    monkeypatch.setattr(tls_policies, "MOST", 2)
     state = State()
     kept = TlsPolicies(state.tls_policies, clock)
     for domain in ("a.test", "b.test", "a.test", "c.test"):  # mail to a.test goes on: its policy was renewed
@@ -87,6 +87,16 @@ def test_beyond_the_limit_the_oldest_goes(clock: Clock, monkeypatch: pytest.Monk
         clock.at += 1
     assert [row.key for row in state.tls_policies] == ["a.test", "c.test"]
     assert ("drop", "b.test") in [(change.what, change.key) for change in state.take()]
+
+
+def test_what_had_to_give_way_is_forgotten(clock: Clock) -> None:
+    state = State()
+    kept = TlsPolicies(state.tls_policies, clock)
+    kept.keep("a.test", "1", ENFORCED)
+    kept.forget("a.test")
+    kept.forget("b.test")
+    assert kept.recall("a.test") is None
+    assert [(change.what, change.key) for change in state.take()] == [("put", "a.test"), ("drop", "a.test")]
 
 
 def test_a_mode_that_we_do_not_know_is_none(clock: Clock) -> None:

@@ -45,9 +45,12 @@ class Found(NamedTuple):
 
 
 async def ask(resolver: Resolver, lists: Lists, addresses: Sequence[IpAddress], helo: str) -> Found:
-    """Names, the way back from them, the HELO name with its own SPF, and blocklists, for each of our addresses."""
+    """Names, the way back from them, the HELO name with its own SPF, and blocklists, for each of our addresses.
+
+    `helo` "": it is not known.
+    """
     helo_addresses, policy, each, listed = await asyncio.gather(
-        addresses_of(resolver, helo),
+        addresses_of(resolver, helo) if helo else _none(),
         spf.check(resolver, addresses, domain=helo, helo=helo),
         asyncio.gather(*(_address(resolver, address) for address in addresses)),
         asyncio.gather(*(lists.ip(address) for address in addresses)),
@@ -58,6 +61,10 @@ async def ask(resolver: Resolver, lists: Lists, addresses: Sequence[IpAddress], 
         for one, listing in zip(each, listed, strict=True)
     )
     return Found(Egress(known, helo, helo_addresses), HeloSpf("helo", helo, policy), listings)
+
+
+async def _none() -> tuple[()]:
+    return ()
 
 
 async def _address(resolver: Resolver, address: IpAddress) -> EgressAddress:
@@ -73,6 +80,10 @@ def lines(found: Found) -> Iterator[Line]:
         alone = Egress((one,), found.egress.helo, found.egress.helo_addresses)
         yield from _names(one, alone)
         yield from _listed("egress", one.address, found.listings[one.address], list(judged("egress", _OF_LISTS, alone)))
+    if not found.egress.helo:
+        said = "the name that it says in EHLO is not known: no configuration of smtpguard is here"
+        yield Line("egress", "skip", said, "ask where mail is sent from, or name its configuration with --config")
+        return
     helo = list(judged("egress", _OF_HELO, found.egress, found.helo))
     fault = next((answer.fault for answer in found.egress.helo_addresses if not answer.is_known), "")
     yield from helo

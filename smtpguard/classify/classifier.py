@@ -2,8 +2,9 @@
 
 One pass over the words finds which phrases a text may hold (phrases.py). The tiers of rules, weightiest first, are then
 asked in turn until one has a rule that holds: most replies are told by their first. Rules without text are looked up by
-code. Where no rule holds, or the best says little, all words together are weighed against it (likely.py). What is told
-of the winner stands in classification.py. It never raises, whatever a server wrote.
+code. Of rules that say as much, all words together decide where they speak clearly; where no rule holds, or the best
+says little, they are weighed against it (likely.py). What is told of the winner stands in classification.py. It never
+raises, whatever a server wrote.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from smtpguard.classify import extract, likely
-from smtpguard.classify.categories import CATEGORIES
+from smtpguard.classify.categories import CATEGORIES, group_of
 from smtpguard.classify.classification import BY_ALL_WORDS, NO_RULE, Classification, Words, explained
 from smtpguard.classify.phrases import Found, Phrasebook, Read
 from smtpguard.classify.providers import OTHER, provider_in, provider_of
@@ -24,6 +25,9 @@ from smtpguard.mail.reply import EnhancedCode, Reply, Verb
 
 MAX_TEXT: Final = 4096
 """Octets of a reply that are looked at (categories: the bar)."""
+
+_MAX_KEPT: Final = 1024
+"""Characters of a reply whose classification is kept for when it comes again: servers say the same few."""
 
 
 class Hit(NamedTuple):
@@ -80,11 +84,12 @@ class _Reading(NamedTuple):
 
 
 class Classifier:
-    """Rules made ready. Immutable and without state of a reply: one serves any number of threads and tasks."""
+    """Rules made ready. What it remembers is bounded and changes no answer: one serves all threads and tasks."""
 
     def __init__(self, rules: Iterable[Rule]) -> None:
         self.rules: Final = tuple(sorted(rules, key=lambda rule: rule.id))
         # a server says few different codes; the bound is for one that makes them up
+        self._answer = lru_cache(maxsize=1024)(self._match)
         self._bare_for = lru_cache(maxsize=2048)(self._bare_rules)
         self._backed_for = lru_cache(maxsize=2048)(self._backed)
         self._coded_for = lru_cache(maxsize=2048)(self._coded)
@@ -130,6 +135,11 @@ class Classifier:
 
         Without `verb_known` the reply's verb is no more than a default and rules that ask for one do not hold.
         """
+        if len(reply.text) > _MAX_KEPT:
+            return self._match(reply, host, verb_known=verb_known)
+        return self._answer(reply, host, verb_known=verb_known)
+
+    def _match(self, reply: Reply, host: str, *, verb_known: bool) -> Classification:
         verb = reply.verb if verb_known else None
         reading = self._read(reply, host, verb)
         best = reading.hits[0] if reading.hits else None
@@ -138,10 +148,11 @@ class Classifier:
             return explained(BY_ALL_WORDS[likelier], reading.text, reading.provider, "", others)
         if best is None:
             return explained(NO_RULE, reading.text, reading.provider, "", ())
-        category, tier = best.rule.category, best.rule.tier
-        # heaviest first; each category once
-        rivals = {hit.rule.category: None for hit in reading.hits if hit.rule.tier == tier}
-        del rivals[category]
+        rivals: dict[str, None] = {}  # heaviest first, each category once
+        if len(reading.hits) > 1:
+            category, tier = best.rule.category, best.rule.tier
+            rivals = {hit.rule.category: None for hit in reading.hits if hit.rule.tier == tier}
+            del rivals[category]
         return explained(self._words[best.rule.id], reading.text, reading.provider, best.matched, tuple(rivals))
 
     def hits(self, reply: Reply, host: str = "", verb: Verb | None = None) -> list[Hit]:
@@ -174,34 +185,33 @@ class Classifier:
         """The hits of the weightiest tier that has any, heaviest first; `whole`: those of all tiers."""
         folded = fold(reply)
         simple = plain(folded)
-        text, lower = octets(folded), octets(simple)
+        text = octets(folded)
         code = reply.code
         enhanced = enhanced_of(reply, text)
         provider = provider_of(host) if host else OTHER
         if provider == OTHER:
-            provider = provider_in(lower)
+            provider = provider_in(octets(simple))
         read = self.book.read(simple)
         there = read.candidates
         meant = there & ~self._premature.get(verb, 0)
         hits: list[Hit] = []
         for tier in self._tiers if provider != OTHER else self._anybody_s:
             held: list[Hit] = []
-            if meant & tier.says:
-                asked = meant & tier.says
+            if asked := meant & tier.says:
                 bound = asked & self._bound
                 while bound:
-                    bit = bound & -bound
+                    number = bound.bit_length() - 1
+                    bit = 1 << number
                     bound ^= bit
-                    if not self._owners[bit.bit_length() - 1].holds(provider, verb, code, enhanced):
+                    if not self._owners[number].holds(provider, verb, code, enhanced):
                         asked ^= bit
-                for number, said, start, end in self.book.find(read, asked) if asked else ():
-                    held.append(Hit(self._owners[number], said, (start, end)))
-            for pattern in tier.patterns:
-                rule = pattern.rule
-                if rule.holds(provider, verb, code, enhanced) and (span := pattern.find(lower))[0] >= 0:
-                    shown = text if len(text) == len(lower) else lower  # as written, unless the plain form is longer
-                    words = shown[span[0] : span[1]].decode("utf-8", "replace")
-                    held.append(Hit(rule, pattern.said(lower), span, words))
+                if asked:
+                    held = [
+                        Hit(self._owners[number], said, (start, end))
+                        for number, said, start, end in self.book.find(read, asked)
+                    ]
+            if tier.patterns:
+                held += self._patterned(tier, provider, verb, code, enhanced, text, octets(simple))
             if tier.bare:
                 held += [
                     Hit(rule) for rule in self._bare_for(provider, verb, code, enhanced) if rule.tier == tier.weight
@@ -214,9 +224,12 @@ class Classifier:
                     held = self._unbarred(held, self.book.find(read, bars), read)
                 if len(held) > 1:
                     backed = ""
-                    if enhanced is not None and any(hit.rule.category != held[0].rule.category for hit in held):
+                    is_mixed = any(hit.rule.category != held[0].rule.category for hit in held)
+                    if is_mixed and enhanced is not None:
                         backed = self._backed_for(provider, verb, code, enhanced)
                     held = _weighed(held, backed)
+                    if is_mixed and held[0].rule.category != backed:
+                        held = self._likeliest_first(held, read.written, verb, code, enhanced)
                 hits += held
                 if hits and not whole:
                     break
@@ -224,6 +237,24 @@ class Classifier:
             rule, said, span, _ = hits[0]
             hits[0] = Hit(rule, said, span, _matched(span, read, folded))
         return _Reading(text, read.written, enhanced, provider, hits)
+
+    def _patterned(
+        self,
+        tier: _Tier,
+        provider: str,
+        verb: Verb | None,
+        code: int,
+        enhanced: EnhancedCode | None,
+        text: bytes,
+        lower: bytes,
+    ) -> list[Hit]:
+        """The hits of a tier's patterns in `lower`, the plain form of `text`."""
+        shown = text if len(text) == len(lower) else lower  # as written, unless the plain form is longer
+        return [
+            Hit(pattern.rule, pattern.said(lower), span, shown[span[0] : span[1]].decode("utf-8", "replace"))
+            for pattern in tier.patterns
+            if pattern.rule.holds(provider, verb, code, enhanced) and (span := pattern.find(lower))[0] >= 0
+        ]
 
     def _unbarred(self, held: Iterable[Hit], barring: Sequence[Found], read: Read) -> list[Hit]:
         """The hits without those whose rule does not hold, for one of the phrases found.
@@ -246,6 +277,29 @@ class Classifier:
             if not bars:
                 kept.append(hit)
         return kept
+
+    def _likeliest_first(
+        self, held: list[Hit], written: Sequence[str], verb: Verb | None, code: int, enhanced: EnhancedCode | None
+    ) -> list[Hit]:
+        """The hits of one tier, that first of which all words speak for clearly: its own were fewer, no more.
+
+        Rules of a provider or an operator keep their order, and what is said of dead addresses has no part in it.
+        """
+        winner = held[0].rule
+        rivals = [
+            hit
+            for hit in held
+            if hit.rule.category not in _DEAD and group_of(hit.rule.category) != group_of(winner.category)
+        ]
+        if not rivals or winner.is_own or winner.providers or winner.category in _DEAD:
+            return held
+        sums = self._likely.weigh(written, verb, code, enhanced)
+        if not sums:
+            return held
+        best = max(rivals, key=lambda hit: sums[_PLACE[hit.rule.category]])
+        if sums[_PLACE[best.rule.category]] - sums[_PLACE[winner.category]] < _CLEAR:
+            return held
+        return [best, *(hit for hit in held if hit is not best)]
 
     def _likelier(self, reading: _Reading, verb: Verb | None, code: int) -> str:
         """The category that all words together speak for, if they outweigh the rule that won; "" if they do not."""
@@ -276,7 +330,9 @@ class Classifier:
             klass, subject, detail = enhanced
             keys += [(k, s, d) for k in (klass, None) for s in (subject, None) for d in (detail, None)]
         found = {rule.id: rule for key in keys for rule in self._bare.get(key, ())}
-        return tuple(rule for rule in found.values() if rule.holds(provider, verb, code, enhanced))
+        return tuple(
+            rule for rule in found.values() if verb not in rule.premature and rule.holds(provider, verb, code, enhanced)
+        )
 
     def _coded(self, provider: str, verb: Verb | None, code: int, enhanced: EnhancedCode | None) -> frozenset[str]:
         """The categories of the rules without text that hold."""
@@ -304,6 +360,7 @@ _TIMES: Final[dict[int, float]] = {NO_TEXT: 3.0, EMPTY: 80.0, VAGUE: 80.0, PLAIN
 _ENOUGH: Final = 20  # characters: a rule that finds so many is not doubted either
 _MOST: Final = 0.6  # what another must have in all
 _DOUBT: Final = 0.001  # the least share that counts as one
+_CLEAR: Final = 3 * likely.UNIT  # how much more all words must speak for one of two rules as specific
 
 
 def enhanced_of(reply: Reply, text: bytes) -> EnhancedCode | None:
@@ -333,10 +390,11 @@ def octets(text: str) -> bytes:
 def _matched(span: tuple[int, int], read: Read, written: str) -> str:
     """The words of a phrase as written; in plain form where making the text plain joined or parted words."""
     start, end = span
-    shown = written.split()
-    if len(shown) != len(read.written):
-        shown = read.written
-    return " ".join(shown[read.tokens[start] : read.tokens[end - 1] + 1])
+    first, last = read.tokens[start], read.tokens[end - 1]
+    shown = read.written
+    if written.count(" ") == len(shown) - 1:
+        shown = written.split(" ", last + 1)
+    return " ".join(shown[first : last + 1])
 
 
 def _weighed(held: Iterable[Hit], backed: str) -> list[Hit]:

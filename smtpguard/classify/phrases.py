@@ -130,7 +130,6 @@ class Phrasebook:
     def _read_token(self, token: str) -> tuple[list[_Word], bool]:
         """What a written token stands for: its words, and whether it ends a sentence."""
         ends = token[-1] in _STOPS
-        token = token[:MAX_TOKEN]
         core = token.strip(_EDGES)
         if (known := self._known.get(core)) is not None:
             return [known], ends
@@ -169,6 +168,8 @@ class Phrasebook:
         present = 0
         at = 0
         written = plain.split()
+        if len(plain) > MAX_TOKEN:  # what is remembered of tokens is bounded so
+            written = [token[:MAX_TOKEN] for token in written]
         lead = _lead(written)
         for place, token in enumerate(written):
             if place == lead and seen:

@@ -23,7 +23,8 @@
 
 An operator's own rule wins over ours; then the most specific, in this order: provider, text (telling, plain, vague; a
 rule without text that is telling; empty), enhanced code, code, verb; then the category that the reply's enhanced code
-stands for, and then how many characters its words themselves have, without gaps such as ` ... ` or `.*`. The order of
+stands for, and then how many characters its words themselves have, without gaps such as ` ... ` or `.*`, unless all
+words together speak clearly for another rule as specific (likely.py; never of dead addresses). The order of
 rules and files means nothing. What a rule of ours says of recipients is not heard before RCPT, nor of a message before
 MAIL, but where it is telling or names its verbs. All mistakes are RuleError: where, what, and what to do.
 """

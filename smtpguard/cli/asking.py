@@ -56,8 +56,11 @@ def own_addresses_of(settings: Settings) -> tuple[IpAddress, ...]:
 
 
 @asynccontextmanager
-async def asking(settings: Settings, *, public_resolver: str = "") -> AsyncIterator[Asking]:
-    """Open what is asked with. FileError: the key of the blocklists cannot be read."""
+async def asking(settings: Settings, *, public_resolver: str = "", is_here: bool = True) -> AsyncIterator[Asking]:
+    """Open what is asked with. FileError: the key of the blocklists cannot be read.
+
+    `is_here`: mail leaves from this machine, so that its name is the one in EHLO where `relay.hostname` names none.
+    """
     lint = settings.lint
     key_file = lint.blocklists.spamhaus_key_file
     try:
@@ -74,7 +77,7 @@ async def asking(settings: Settings, *, public_resolver: str = "") -> AsyncItera
         on_change=lambda _: None,
     )
     files = PolicyFiles(resolver.about("other"))
-    helo = settings.relay.hostname or own_name()
+    helo = settings.relay.hostname or (own_name() if is_here else "")
     try:
         yield Asking(settings, resolver, second, public_resolver, lists, files, helo)
     finally:

@@ -16,7 +16,9 @@ import asyncio
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
+from functools import partial
 from ipaddress import ip_address
 from itertools import groupby
 from pathlib import Path
@@ -27,10 +29,10 @@ from rich.tree import Tree
 
 from smtpguard.audit import Audit, Branch, Line, audit, own_addresses
 from smtpguard.audit.line import About
-from smtpguard.cli.asking import asking, own_addresses_of
+from smtpguard.cli.asking import Asking, asking, own_addresses_of
 from smtpguard.cli.options import EXIT_FINE, EXIT_FOUND, EXIT_TEMPORARY, EXIT_USAGE
 from smtpguard.cli.summary import console
-from smtpguard.config import ConfigError, Settings, load_tables
+from smtpguard.config import ConfigError, load_tables
 from smtpguard.config.secrets import FileError
 from smtpguard.edge.dnsquery import server
 from smtpguard.mail.reply import clean
@@ -77,12 +79,14 @@ def run(
     none. `loud`: -1 and less leaves verdict and problems.
     """
     try:
-        settings = load_tables(path, environ, TABLES).settings
+        loaded = load_tables(path, environ, TABLES)
+        settings = loaded.settings
         names = named_domains(domains, settings.sender.domains)
         addresses = _addresses(egress) or own_addresses_of(settings)
         _check_server(public_resolver)
         show = _print_object if as_json else _Printer(color=color, loud=loud).show
-        return asyncio.run(_audits(settings, names, addresses, selectors, public_resolver, show))
+        given = partial(asking, settings, public_resolver=public_resolver, is_here=loaded.path is not None)
+        return asyncio.run(_audits(given, names, addresses, selectors, show))
     except ConfigError as error:
         print(error, file=sys.stderr)
     except (Unusable, FileError) as error:
@@ -91,16 +95,15 @@ def run(
 
 
 async def _audits(
-    settings: Settings,
+    asking: Callable[[], AbstractAsyncContextManager[Asking]],
     names: Sequence[str],
     addresses: Sequence[IpAddress],
     selectors: Sequence[str],
-    public_resolver: str,
     show: Callable[[Audit], object],
 ) -> int:
     """Audit one after the other, and show each as soon as it is done; the exit code."""
     done: list[Audit] = []
-    async with asking(settings, public_resolver=public_resolver) as given:
+    async with asking() as given:
         own = await own_addresses(given.terms(names[0], addresses))
         for name in names:
             found = await audit(name, given.terms(name, addresses, selectors))

@@ -29,7 +29,7 @@ from smtpguard.edge.log import LEVELS, Render, console_line, json_line
 from smtpguard.history import Away, Database, Engine, StoreError, engine_of, schema
 from smtpguard.history.database import Unfit
 from smtpguard.history.rows import of_notice
-from smtpguard.history.store import keep
+from smtpguard.history.writing import keep
 from smtpguard.mail.reply import clean
 from smtpguard.record import Level, Masker, meant, said_fields
 

@@ -25,6 +25,7 @@ from typing import Final, TypeVar
 from smtpguard.cli.finding import Finding
 from smtpguard.config import ListenAddress, Settings
 from smtpguard.config.values import is_ip
+from smtpguard.edge.host import is_in_memory
 
 LOOK_UP_S: Final = 5.0
 _GREETING_S: Final = 3.0
@@ -208,6 +209,7 @@ def spool(folder: Path | None, settings: Settings) -> Iterator[Finding]:
         with tempfile.TemporaryFile(dir=place) as probe:
             probe.write(b"smtpguard")
             probe.flush()
+            is_memory = is_in_memory(os.fstat(probe.fileno()).st_dev)
         free = shutil.disk_usage(place).free
     except OSError as error:
         yield Finding(
@@ -215,6 +217,9 @@ def spool(folder: Path | None, settings: Settings) -> Iterator[Finding]:
         )
         return
     room = f"{place} is writable, {free / 2**30:.1f} GiB free"
+    if is_memory:
+        room += ", and is memory (tmpfs)"
+        free = min(free, settings.relay.memory)  # where its files count
     if free < settings.listen.max_message_size:
         yield Finding("relay.spool_dir", "fail", room, "not one message of max_message_size fits: make room")
     elif free < max(_ROOM, 4 * settings.listen.max_message_size):

@@ -23,6 +23,7 @@ from smtpguard.edge.destination import Addresses, NoWay, find, is_inward, known_
 from smtpguard.edge.resolver import Resolver, View
 from smtpguard.mail.reply import Answer, HopFailure, Reply
 from smtpguard.mail.session import Recipient
+from smtpguard.mail.trouble import readable
 from smtpguard.mailauth.dns import IpAddress
 from smtpguard.policy import Own
 
@@ -87,7 +88,7 @@ def _port(name: str, hop: NextHopSettings, greeted: Mapping[str, Answer | None])
         remedy = "look at what they say of our address: its PTR, its name, blocklists"
         return Finding(f"next_hop.{name}", "warn", f"port {hop.port} is open, but {'; '.join(refused)}", remedy)
     failed = {domain: answer for domain, answer in greeted.items() if isinstance(answer, HopFailure)}
-    why = "; ".join(f"{domain}: {answer.detail}" for domain, answer in failed.items())
+    why = "; ".join(f"{domain}: {readable(answer.detail)}" for domain, answer in failed.items())
     if all(answer.keyword for answer in failed.values()):  # none was found, and so none was asked
         is_temporary = all(answer.keyword == Own.DNS for answer in failed.values())
         said = f"whether port {hop.port} is open is not known, for no mail host is found: {why}"

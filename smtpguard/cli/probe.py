@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import datetime
 import errno
-import os
-import re
 import socket
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,6 +24,7 @@ from smtpguard.edge.exchange import rcpt_lines
 from smtpguard.edge.pipeline import Connection, size_of
 from smtpguard.mail.reply import Answer, FailureKind, HopFailure, Reply, Verb
 from smtpguard.mail.session import Recipient
+from smtpguard.mail.trouble import readable
 
 PROBE_S: Final = 20.0
 _GOODBYE_S: Final = 3.0
@@ -267,14 +266,7 @@ def meaning(reply: Reply, host: str) -> str:
 
 def _failure(failure: HopFailure) -> str:
     at = f" at {failure.verb}" if failure.verb is not Verb.CONNECT else ""
-    return f"{failure.kind}{at}: {_readable(failure.detail) or 'no more is known'}"
-
-
-def _readable(detail: str) -> str:
-    """The system's errors by their names: asyncio says "Connect call failed" for all of them."""
-    return re.sub(
-        r"\[Errno (-?\d+)\] (.*)", lambda found: os.strerror(int(found[1])) if int(found[1]) > 0 else found[2], detail
-    )
+    return f"{failure.kind}{at}: {readable(failure.detail) or 'no more is known'}"
 
 
 def _names(certificate: x509.Certificate) -> str:

@@ -71,16 +71,19 @@ class Origin:
         return Problem(self.file, None, dotted(path), message)
 
     def unknown_key(self, path: KeyPath) -> Problem:
-        """A key that no table has, with the one that was probably meant."""
+        """A key that its table does not have, with the one that was probably meant, or the tables that have it."""
         problem = self.problem(path, "unknown key")
-        meant = _meant(path)
-        if meant is None:
-            return problem
-        if problem.file == ENVIRONMENT:
-            name = variable_of(meant)
-        else:
-            name = str(meant[-1]) if meant[:-1] == path[:-1] else dotted(meant)
-        return replace(problem, message=f"unknown key; did you mean '{name}'?")
+        meant = _near(path)
+        elsewhere = () if meant else _elsewhere(path)
+        if len(path) == 1 and len(elsewhere) == 1:  # the line above it is missing, the one that names the table
+            meant = (*elsewhere[0], _word(path))
+        if meant is not None:
+            name = variable_of(meant) if problem.file == ENVIRONMENT else dotted(meant[len(path) - 1 :])
+            return replace(problem, message=f"unknown key; did you mean '{name}'?")
+        if elsewhere:
+            tables = " and ".join(f"[{dotted(table)}]" for table in elsewhere)
+            return replace(problem, message=f"unknown key here; known in {tables}")
+        return problem
 
 
 def variable_of(path: KeyPath) -> str:
@@ -99,18 +102,22 @@ def dotted(path: KeyPath) -> str:
     return text
 
 
-def _meant(path: KeyPath) -> KeyPath | None:
-    """The known key that an unknown one resembles: in its own table, else the same word in another."""
-    word = str(path[-1]).lower().replace("-", "_")
+def _word(path: KeyPath) -> str:
+    return str(path[-1]).lower().replace("-", "_")
+
+
+def _near(path: KeyPath) -> KeyPath | None:
+    """The key of the same table that an unknown one resembles."""
     table = table_at(path[:-1])
-    near = get_close_matches(word, keys(table), n=1, cutoff=0.7) if table else []
-    if near:
-        return (*path[:-1], near[0])
-    for name, found in keys(Settings).items():
-        inner = table_of(found.annotation)
-        if inner is not None and word in keys(inner):
-            return (name, "default", word) if name == "next_hop" else (name, word)
-    return None
+    near = get_close_matches(_word(path), keys(table), n=1, cutoff=0.7) if table else []
+    return (*path[:-1], near[0]) if near else None
+
+
+def _elsewhere(path: KeyPath) -> tuple[KeyPath, ...]:
+    """The tables that have a key of that name, where another one has not."""
+    tables = ((name, table_of(found.annotation)) for name, found in keys(Settings).items())
+    having = [name for name, table in tables if table is not None and _word(path) in keys(table)]
+    return tuple((name, "default") if name == "next_hop" else (name,) for name in having)
 
 
 # pydantic's error type -> what is said after the value; {…} are filled from the error's own context.

@@ -32,8 +32,6 @@ _REMEMBERED: Final = 4096  # addresses with failures, the oldest forgotten first
 _SCHEME = re.compile(r"^\{[A-Za-z0-9.-]+\}")
 _SCRYPT = re.compile(r"\$scrypt\$ln=(\d{1,2}),r=(\d{1,3}),p=(\d{1,3})\$([A-Za-z0-9+/.]+)\$([A-Za-z0-9+/.]+)")
 _ARGON2 = PasswordHasher()
-# Of a random password, with the library's default costs: what an unknown name is checked against.
-_NOBODY: Final = _ARGON2.hash(base64.b64encode(b"nobody knows this one").decode())
 
 
 Challenge = Callable[[bytes], Awaitable[bytes | None]]
@@ -96,7 +94,7 @@ class Users:
         self._pool = ThreadPoolExecutor(2, thread_name_prefix="login")
         self._failures: OrderedDict[str, int] = OrderedDict()
         # A stranger is checked against a user's hash, so that his name costs what a known one does.
-        self._nobody = next(iter(self._hashes.values()), _NOBODY)
+        self._nobody = next(iter(self._hashes.values()), None) or _ARGON2.hash("nobody knows this one")
 
     async def check(self, name: str, password: bytes, address: str) -> bool:
         """Whether name and password fit; a failure answers late, the later the more of them came from `address`."""

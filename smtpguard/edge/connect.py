@@ -366,7 +366,7 @@ class _Attempt:
             await self._log_in(client, settings.username, password)
         if gate.fault or transport.is_closing():
             return self._failure(FailureKind.DISCONNECT, "closed")
-        return Connected(transport, keywords, replace(self._hop, tls_version=tls.version() or "" if tls else ""))
+        return Connected(transport, keywords, self._hop._replace(tls_version=tls.version() or "" if tls else ""))
 
     async def _log_in(self, client: aiosmtplib.SMTP, username: str, password: str) -> None:
         """By the first mechanism that both sides know; the next one only where that is not to be had (RFC 4954 4).

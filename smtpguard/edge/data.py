@@ -9,7 +9,7 @@ from smtpguard.edge.doorkeeper import Doorkeeper
 from smtpguard.edge.spool import NoRoom, SpooledBody
 from smtpguard.flow import Transaction
 from smtpguard.mail.framing import DataScanner, FramingFault
-from smtpguard.mail.message import header_field, queue_id_of, received_field
+from smtpguard.mail.message import header_fields, queue_id_in, received_field
 from smtpguard.mail.session import Envelope, Session
 from smtpguard.policy import Own
 
@@ -64,10 +64,9 @@ class Receipt:
             transaction.refuse_message(self._refusal, size=self._scanner.size)
             return
         self._body.complete(self._scanner.size)
-        head = self._body.head
-        message_id = header_field(head, b"message-id")
+        message_id, received = header_fields(self._body.head, b"message-id", b"received")
         if not self._envelope.queue_id and self._is_trusted:
-            self._envelope.queue_id = queue_id_of(head)
+            self._envelope.queue_id = queue_id_in(received)
         transaction.body(self._body, self._trace_field(transaction.id), message_id)
 
     def _trace_field(self, id: str) -> bytes:

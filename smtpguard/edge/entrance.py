@@ -221,7 +221,12 @@ class Entrance(Wire):
                 elif CONTROL.search(line):
                     self._bad(b"500 5.5.2 control character in a command\r\n")
                 else:
-                    self._command(line)
+                    verb, _, argument = line.partition(b" ")
+                    command = self._commands.get(verb)  # upper case, as most write it
+                    if command is not None:
+                        command(self, argument.strip(b" "))
+                    else:
+                        self._command(verb.upper(), argument.strip(b" "))
             if (self.closing or self.lost) and not self._owed:  # whoever is gone sees no answer, and would send again
                 self._end()
         except Exception as error:
@@ -229,12 +234,10 @@ class Entrance(Wire):
         finally:
             self._in_turn = False
 
-    def _command(self, line: bytes) -> None:
-        verb, _, argument = line.partition(b" ")
-        verb = verb.upper()
+    def _command(self, verb: bytes, argument: bytes) -> None:
         command = self._commands.get(verb)
         if command is not None:
-            command(self, argument.strip(b" "))
+            command(self, argument)
         elif verb in _FIXED:
             self.answer(_FIXED[verb])
         elif verb in _HANG_UP:

@@ -8,7 +8,8 @@ it, and reaches no connection.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
 
 from smtpguard.edge.health import Host
 from smtpguard.edge.pipeline import Connection
@@ -36,7 +37,10 @@ def rcpt_lines(rcpts: Iterable[Recipient]) -> list[bytes]:
 
 def has_dsn(rcpts: Iterable[Recipient]) -> bool:
     """Whether one has a parameter: RCPT has only those of DSN (RFC 3461 4)."""
-    return any(rcpt.params for rcpt in rcpts)
+    for rcpt in rcpts:  # noqa: SIM110 (`any` costs each message a generator)
+        if rcpt.params:
+            return True
+    return False
 
 
 def _checked(line: bytes) -> bytes:
@@ -46,46 +50,44 @@ def _checked(line: bytes) -> bytes:
     return line
 
 
+class Walks(Protocol):
+    """Who leads an exchange over the hosts of a next hop (walk.Walk)."""
+
+    def at_mail(self, exchange: HopExchange, answer: Answer) -> None:
+        """What the host that it is at said to MAIL."""
+
+    def given_up(self, exchange: HopExchange) -> None:
+        """It is aborted before it has begun."""
+
+
 class HopExchange:
     """flow.Exchange, and pipeline.Hears for its connection.
 
     While it begins: `hosts` are those not yet tried, `host` the one being tried, `task` what is waited for (a slot, a
     new connection), `last` the best answer so far and `hop` who gave it. `needs_dsn`: MAIL, or a RCPT that goes along
-    with it, has a parameter of DSN. `settle` is its next hop's judgement of an answer to MAIL, `leave` is called when
-    it is given up before one.
+    with it, has a parameter of DSN.
     """
 
-    __slots__ = (
-        "connection",
-        "deadline",
-        "envelope",
-        "has_slot",
-        "hears",
-        "hop",
-        "host",
-        "hosts",
-        "is_begun",
-        "is_kept",
-        "last",
-        "leave",
-        "lines",
-        "needs_dsn",
-        "settle",
-        "size",
-        "task",
-    )
+    # Most of it never changes in a transaction on a kept connection, and need not be written at its beginning
+    connection: Connection | None = None
+    host: Host | None = None
+    last: Answer | None = None
+    task: asyncio.Task[None] | None = None
+    has_slot = False
+    is_kept = False
+    is_begun = False
 
     def __init__(
         self,
+        walk: Walks,
         hop: Hop,
         hosts: Iterator[Host],
         envelope: Envelope,
         deadline: float,
         size: int | None,
         hears: Hears,
-        settle: Callable[[HopExchange, Answer], None],
-        leave: Callable[[HopExchange], None],
     ) -> None:
+        self.walk = walk
         self.hop = hop
         self.hosts = hosts
         self.envelope = envelope
@@ -94,15 +96,6 @@ class HopExchange:
         self.needs_dsn = envelope.dsn
         self.lines: list[bytes] = []
         self.hears: Hears | None = hears
-        self.settle = settle
-        self.leave = leave
-        self.host: Host | None = None
-        self.last: Answer | None = None
-        self.connection: Connection | None = None
-        self.task: asyncio.Task[None] | None = None
-        self.has_slot = False
-        self.is_kept = False
-        self.is_begun = False
 
     # pipeline.Hears
 
@@ -110,7 +103,7 @@ class HopExchange:
         """What the connection was told."""
         try:
             if verb is Verb.MAIL:
-                self.settle(self, answer)
+                self.walk.at_mail(self, answer)
             elif self.hears is not None:
                 if verb is Verb.RCPT:
                     self.hears.at_rcpt(answer)
@@ -160,18 +153,14 @@ class HopExchange:
         """Done with it; only the first `finish` or `abort` counts. One that has not begun is given up."""
         if not self.is_begun:
             self.abort()
-        elif (connection := self._part()) is not None:
+        elif (connection := self.connection) is not None:
+            self.connection = self.hears = None  # from here on it may be another's: nothing of ours may reach it
             connection.finish()
 
     def abort(self) -> None:
         """Reset the connection; only the first `finish` or `abort` counts."""
         if not self.is_begun:
-            self.leave(self)
-        if (connection := self._part()) is not None:
+            self.walk.given_up(self)
+        connection, self.connection, self.hears = self.connection, None, None
+        if connection is not None:
             connection.abort()
-
-    def _part(self) -> Connection | None:
-        # From here on the connection may be another's: nothing of ours may reach it.
-        connection, self.connection = self.connection, None
-        self.hears = None
-        return connection

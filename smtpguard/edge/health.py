@@ -13,6 +13,7 @@ from typing import Final, Literal, Protocol
 from smtpguard.edge.breaker import Breaker
 from smtpguard.edge.connect import Demand
 from smtpguard.mail.reply import Answer, FailureKind, Hop, HopFailure, Reply, Verb, clean
+from smtpguard.mail.trouble import readable
 
 _ABSENT: Final = frozenset({FailureKind.CONNECT, FailureKind.TIMEOUT})
 SAY_AGAIN_S: Final = 10.0  # a host that comes and goes is logged at most so often
@@ -92,7 +93,7 @@ class Host:
             what = f"refused {answer.verb.value}: {answer}"
         else:
             fields |= {"error.type": answer.kind.value}
-            what = f"failed at {answer.verb.value}: {answer.kind.value} {answer.keyword or answer.detail}"
+            what = f"failed at {answer.verb.value}: {answer.kind.value} {answer.keyword or readable(answer.detail)}"
         self._log("next-hop-failed", clean(f"{self.hop.host} {what}".rstrip()), level="warning", fields=fields)
 
     def _about(self) -> dict[str, object]:

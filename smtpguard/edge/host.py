@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from collections.abc import Callable
 from email.utils import formatdate
+from functools import lru_cache
 from itertools import product
 from pathlib import Path
 from typing import Final
@@ -57,6 +59,21 @@ def own_name() -> str:
     """This host's full name, or what it calls itself; asked once a load, it may ask DNS."""
     name = socket.getfqdn()
     return name if "." in name and not name.startswith("localhost") else socket.gethostname() or "localhost"
+
+
+@lru_cache(maxsize=16)
+def is_in_memory(device: int) -> bool:
+    """Whether the files of a device (`st_dev`) are memory themselves (tmpfs), as far as this host says.
+
+    https://man7.org/linux/man-pages/man5/proc_pid_mountinfo.5.html
+    """
+    number = f"{os.major(device)}:{os.minor(device)}"
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            mounted, _, kind = line.partition(" - ")
+            if mounted.split(" ", 3)[2] == number:
+                return kind.startswith(("tmpfs ", "ramfs "))
+    return False
 
 
 def spool_dir(configured: str) -> Path | None:

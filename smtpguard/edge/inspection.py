@@ -15,31 +15,38 @@ Whatever goes wrong here, `then` is told: the lint does without, and mail goes o
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
-from smtpguard.classify import provider_of
-from smtpguard.edge.gather import Addresses, Gather, dns_faults, had, settled
+from smtpguard.edge.gather import (
+    MAX_SENDERS,
+    Addresses,
+    Gather,
+    Sender,
+    Standing,
+    dns_faults,
+    entries_of,
+    had,
+    settled,
+)
+from smtpguard.edge.judged import alignment, by_provider, verified
 from smtpguard.edge.own import Own, Read, reading
 from smtpguard.edge.volume import Volume
 from smtpguard.flow import Body, NextHop
-from smtpguard.lint import Action, Finding, Report, Ruleset, Skipped, Stage
+from smtpguard.lint import Action, Finding, Report, Ruleset, Skipped, Stage, marks
 from smtpguard.lint.bulk import is_bulk as is_marked_bulk
 from smtpguard.lint.facts import (
     ByProvider,
     Dkim,
     Dmarc,
     DnsFaults,
-    Egress,
     LinkListings,
     Missing,
     Now,
     Offers,
     RcptDomain,
-    SenderDomain,
     SenderListings,
     Signatures,
     Signing,
@@ -47,9 +54,7 @@ from smtpguard.lint.facts import (
 )
 from smtpguard.mail.message import Message
 from smtpguard.mail.session import Envelope, Recipient
-from smtpguard.mailauth import dkim
-from smtpguard.mailauth.domains import organizational, to_ascii
-from smtpguard.mailauth.spf import SpfStatus
+from smtpguard.mailauth.domains import to_ascii
 
 LINT: Final = "lint"
 """Stands for all rules where none could be asked."""
@@ -90,10 +95,28 @@ class Inspections:
         self.clock = clock
         self._readers = ThreadPoolExecutor(1, thread_name_prefix="lint")
         self._tasks: set[asyncio.Task[None]] = set()
+        self._offers: dict[str, tuple[int, Offers]] = {}
+        self.silent: dict[tuple[int, int, bool], Sender] = {}
+        """Senders of whom the rules of MAIL have nothing to say: by identity, marks, and whether no next hop is known.
+        They are held, so that the identity stays."""
 
     def open(self, envelope: Envelope, hop: NextHop | None, addresses: Addresses) -> Inspection:
         """The inspection of a transaction that goes by this next hop (None: not known yet), out of these addresses."""
         return Inspection(self, envelope, hop, addresses)
+
+    def offers(self, hop: NextHop) -> Offers:
+        """What a next hop offers; made anew when it offers something else."""
+        news, offers = self._offers.get(hop.name, (-1, _NOTHING))
+        if news != hop.news:
+            offers = Offers(hop.keywords(), hop.size_limit() or None)
+            self._offers[hop.name] = (hop.news, offers)
+        return offers
+
+    def hush(self, key: tuple[int, int, bool], sender: Sender) -> None:
+        """The rules of MAIL have nothing to say of these."""
+        if len(self.silent) >= MAX_SENDERS:
+            self.silent.clear()
+        self.silent[key] = sender
 
     def reads_here(self, body: Body) -> bool:
         """Whether a message is small enough to be read in the event loop."""
@@ -120,21 +143,19 @@ class _Asked(NamedTuple):
     """What was asked for a message; values are facts, or tasks that find them."""
 
     own: Own
-    senders: tuple[str, ...]
-    """The organizations that stand for the sender: MAIL FROM's, From's, the signers'."""
-    policy: Any
-    organizations: Mapping[str, Any]
-    """Of each domain that stands for the sender, its organization by tree walk."""
+    standing: Standing
     keys: Mapping[str, Any]
-    listed: Mapping[str, Any]
+    """By the name at which a key of DKIM stands."""
+    links: Mapping[str, Any]
+    """The blocklists' entries of the hosts that links lead to."""
 
-    def facts(self, inspection: Inspection) -> Iterator[object]:
-        """All that is waited for, what MAIL and RCPT had asked included."""
-        yield from inspection.asked_before()
-        yield self.policy
-        yield from self.organizations.values()
-        yield from self.keys.values()
-        yield from self.listed.values()
+
+class _Rcpt(NamedTuple):
+    """A recipient, its domain as written, and what is known of that, or a task that finds it."""
+
+    rcpt: Recipient
+    domain: str
+    fact: Any
 
 
 class Inspection:
@@ -147,8 +168,9 @@ class Inspection:
         self._hop = hop
         self._addresses = addresses
         self._left_s = shared.budget_s
-        self._asked: dict[type, Any] = {}
-        self._rcpts: list[tuple[Recipient, Any]] = []
+        self._sender = _UNASKED
+        self._domain = ""  # MAIL FROM's, A-labels
+        self._rcpts: list[_Rcpt] = []
         self._seen = 0  # recipients whose rules were asked
         self._is_mail_seen = False
         self._task: asyncio.Task[None] | None = None
@@ -161,14 +183,18 @@ class Inspection:
         if not self._shared.ruleset.acts(Stage.MAIL):
             then(None)
             return
-        self._when(self._asked.values(), lambda: then(self._acting(self._look_at_mail)))
+        self._when(_waiting(self._sender.facts.values()), lambda: then(self._acting(self._look_at_mail)))
 
     def at_rcpts(self, rcpts: Sequence[Recipient], then: Callable[[Sequence[Finding | None]], None]) -> None:
         """flow.Inspection."""
-        gather = self._shared.gather
         for rcpt in rcpts:
-            domain = to_ascii(rcpt.domain)
-            self._rcpts.append((rcpt, gather.domain(domain) if domain else Missing("no domain")))
+            domain = rcpt.domain
+            if not self._rcpts or domain != self._rcpts[-1].domain:
+                name = to_ascii(domain)
+                fact: Any = self._shared.gather.domain(name) if name else Missing("no domain")
+            else:
+                fact = self._rcpts[-1].fact
+            self._rcpts.append(_Rcpt(rcpt, domain, fact))
         if not self._shared.ruleset.acts(Stage.RCPT):
             then([None] * len(rcpts))
             return
@@ -179,7 +205,7 @@ class Inspection:
             acting = {each.rcpt: each for each in reversed(self.report.findings[before:]) if each.action in _ACTS}
             then([acting.get(rcpt.path) for rcpt in rcpts])
 
-        self._when((fact for _, fact in self._rcpts), judged)
+        self._when(_waiting(rcpt.fact for rcpt in self._rcpts), judged)
 
     def at_dot(self, body: Body, then: Callable[[Finding | None], None]) -> None:
         """flow.Inspection."""
@@ -194,7 +220,11 @@ class Inspection:
             then(None)
             return
         look = partial(self._look_at_message, read.message, asked)
-        self._when(asked.facts(self), lambda: then(self._acting(look)))
+        waiting = _waiting(self._facts_of(asked))
+        if waiting:
+            self._when(waiting, lambda: then(self._acting(look)))
+        else:
+            then(self._acting(look))
 
     async def _at_dot_of_large(self, body: Body, then: Callable[[Finding | None], None]) -> None:
         before = len(self.report.findings)
@@ -207,14 +237,15 @@ class Inspection:
     async def _look_at_large(self, read: Read) -> None:
         try:
             asked = self._ask(read.own)
-            await self._settled(asked.facts(self))
-            facts, is_bulk = self._facts_of_message(self._facts(), read.message, asked)
-            self._look_at_mail()
-            self._look_at_rcpts()
+            await self._settled(_waiting(self._facts_of(asked)))
+            given = self._facts()
+            facts, is_bulk = self._facts_of_message(given, read.message, asked)
+            self._look_at_mail(given)
+            self._look_at_rcpts(given)
             found = Report()
 
             def judge() -> None:
-                self._run(Stage.DATA, facts, found, is_bulk=is_bulk)
+                self._run(Stage.DATA, facts, found, marks.of_message(facts), is_bulk=is_bulk)
                 read.message.rest()
 
             await self._shared.in_thread(judge)
@@ -228,9 +259,8 @@ class Inspection:
         self.report.skipped.append(Skipped(LINT, f"fault: {type(fault).__name__}"))
         self._shared.on_fault(fault)
 
-    def _when(self, facts: Iterable[object], go: Callable[[], None]) -> None:
-        """Go on when these facts are there, or the budget is used up: at once where nothing is waited for."""
-        waiting = [fact for fact in facts if isinstance(fact, asyncio.Task) and not fact.done()]
+    def _when(self, waiting: Sequence[asyncio.Task[Any]], go: Callable[[], None]) -> None:
+        """Go on when these tasks are done, or the budget is used up: at once where there is none."""
         if not waiting or self._left_s <= 0:
             go()
             return
@@ -250,40 +280,42 @@ class Inspection:
         """flow.Inspection."""
         if self._task is not None and self._task is not asyncio.current_task():
             self._task.cancel()
-        self._acting(self._look_at_mail)
-        self._acting(self._look_at_rcpts)
+        if not self._is_mail_seen:
+            self._acting(self._look_at_mail)
+        if self._seen < len(self._rcpts):
+            self._acting(self._look_at_rcpts)
 
     # -- questions ---------------------------------------------------------------------------------------------------
 
-    def asked_before(self) -> Iterator[object]:
-        """What was asked at MAIL and RCPT."""
-        yield from self._asked.values()
-        yield from (fact for _, fact in self._rcpts)
-
     def _begin(self) -> None:
-        envelope, gather = self._envelope, self._shared.gather
-        domain = to_ascii(envelope.sender_domain)
-        if domain:
-            self._asked[SenderDomain] = gather.domain(domain)
-        if domain or not envelope.mail_from:
-            local = envelope.mail_from.rpartition(b"@")[0].decode("utf-8", "replace")
-            self._asked[Spf] = gather.spf(domain, local, self._addresses)
-        self._asked[Egress] = gather.egress(self._addresses)
+        envelope = self._envelope
+        self._domain = to_ascii(envelope.sender_domain)
+        self._sender = self._shared.gather.sender(self._domain, envelope.mail_from, self._addresses)
 
     def _ask(self, own: Own) -> _Asked:
         """What a message gives to ask for."""
         gather = self._shared.gather
-        named = (to_ascii(self._envelope.sender_domain), own.header_from, *(each.domain for each in own.signatures))
-        domains = tuple(dict.fromkeys(domain for domain in named if domain))
-        senders = tuple(dict.fromkeys(map(organizational, domains)))
-        return _Asked(
-            own,
-            senders,
-            gather.policy(own.header_from) if own.header_from else Missing("no From domain"),
-            {domain: gather.organization(domain) for domain in domains} if own.header_from else {},
-            {each.key_name: self._key(each.key_name) for each in own.signatures if each.needs_key},
-            {domain: gather.listings(domain) for domain in (*senders, *own.links)},
-        )
+        domains = [self._domain, own.header_from]
+        keys: dict[str, Any] = {}
+        for each in own.signatures:
+            domains.append(each.domain)
+            if each.needs_key:
+                name = each.key_name
+                if name not in keys:
+                    keys[name] = self._key(name)
+        links = {domain: gather.listings(domain) for domain in own.links}
+        return _Asked(own, gather.standing(own.header_from, domains), keys, links)
+
+    def _facts_of(self, asked: _Asked) -> list[object]:
+        """All that a message wants to know, what MAIL and RCPT had asked included; tasks among it."""
+        known = [rcpt.fact for rcpt in self._rcpts]
+        known += asked.keys.values()
+        known += asked.links.values()
+        if not self._sender.until:
+            known += self._sender.facts.values()
+        if not asked.standing.until:
+            known += asked.standing.waiting()
+        return known
 
     def _key(self, name: str) -> Any:
         keys = self._shared.gather.keys
@@ -293,13 +325,14 @@ class Inspection:
     # -- facts and rules ---------------------------------------------------------------------------------------------
 
     def _facts(self) -> dict[type, Any]:
-        facts: dict[type, Any] = {kind: had(fact) for kind, fact in self._asked.items()}
+        """What the rules of MAIL ask for, which those of later stages do too."""
+        shared, sender = self._shared, self._sender
+        facts = dict(sender.facts) if sender.until else {kind: had(fact) for kind, fact in sender.facts.items()}
         facts[Envelope] = self._envelope
-        facts[Signing] = self._shared.signing
-        facts[Now] = Now(self._shared.now())
+        facts[Signing] = shared.signing
+        facts[Now] = Now(shared.now())
         if self._hop is not None:
-            facts[Offers] = Offers(self._hop.keywords(), self._hop.size_limit() or None)
-        facts[ByProvider] = ByProvider(Counter(provider_of(rcpt.domain) for rcpt, _ in self._rcpts))
+            facts[Offers] = shared.offers(self._hop)
         return facts
 
     def _facts_of_message(
@@ -307,15 +340,16 @@ class Inspection:
     ) -> tuple[dict[type, Any], bool]:
         """What the rules of DATA ask for, and whether it is bulk mail; it is counted as sent by this."""
         facts = {**given}
-        own = asked.own
+        own, standing = asked.own, asked.standing
+        facts[ByProvider] = by_provider(rcpt.domain for rcpt in self._rcpts)
         facts[Message] = message
         facts[Signatures] = Signatures(own.signatures)
-        facts[Dkim] = verdicts = self._dkim(message, asked)
-        facts[Dmarc] = self._dmarc(asked, verdicts)
-        facts[SenderListings] = _listings(SenderListings, asked.senders, asked.listed)
-        facts[LinkListings] = _listings(LinkListings, own.links, asked.listed)
-        facts[DnsFaults] = dns_faults((*facts.values(), *(had(fact) for _, fact in self._rcpts)))
-        domain = organizational(own.header_from) if own.header_from else ""
+        facts[Dkim] = verdicts = verified(message, own.signatures, asked.keys, self._shared.now())
+        facts[Dmarc] = alignment(given.get(Spf), standing, verdicts)
+        facts[SenderListings] = standing.listed or entries_of(SenderListings, standing.listings)
+        facts[LinkListings] = entries_of(LinkListings, asked.links)
+        facts[DnsFaults] = dns_faults([*facts.values(), *[had(rcpt.fact) for rcpt in self._rcpts]])
+        domain = standing.organization
         is_over = bool(domain) and self._shared.volume.count(domain, len(self._envelope.rcpts))
         return facts, is_over or is_marked_bulk(message)
 
@@ -324,22 +358,32 @@ class Inspection:
         facts, is_bulk = self._facts_of_message(given, message, asked)
         self._look_at_mail(given)
         self._look_at_rcpts(given)
-        self._run(Stage.DATA, facts, self.report, is_bulk=is_bulk)
+        self._run(Stage.DATA, facts, self.report, marks.of_message(facts), is_bulk=is_bulk)
         message.let_go()
 
     def _look_at_mail(self, given: Mapping[type, Any] | None = None) -> None:
         if not self._is_mail_seen:
             self._is_mail_seen = True
-            self._run(Stage.MAIL, given or self._facts(), self.report)
+            seen = marks.of_sender(self._envelope)
+            key = (id(self._sender), seen, self._hop is None)
+            if key not in self._shared.silent:
+                has_nothing = self._run(Stage.MAIL, given or self._facts(), self.report, seen)
+                if has_nothing and self._sender.until and not self._shared.ruleset.exemptions:
+                    self._shared.hush(key, self._sender)
 
     def _look_at_rcpts(self, given: Mapping[type, Any] | None = None) -> None:
         if self._seen == len(self._rcpts):
             return
         facts = {**(given or self._facts())}
-        for rcpt, fact in self._rcpts[self._seen :]:
+        silent: tuple[Any, int] | None = None  # a domain of which nothing is to be said, where these marks are there
+        for rcpt, _, fact in self._rcpts[self._seen :]:
+            seen = marks.of_recipient(rcpt, self._envelope)
+            if silent is not None and fact is silent[0] and seen == silent[1]:
+                continue
             facts[Recipient] = rcpt
             facts[RcptDomain] = had(fact)
-            self._run(Stage.RCPT, facts, self.report, rcpt=rcpt)
+            has_nothing = self._run(Stage.RCPT, facts, self.report, seen, rcpt=rcpt)
+            silent = (fact, seen) if has_nothing else None
         self._seen = len(self._rcpts)
 
     def _run(
@@ -347,19 +391,21 @@ class Inspection:
         stage: Stage,
         facts: Mapping[type, Any],
         report: Report,
+        seen: int,
         *,
         is_bulk: bool = False,
         rcpt: Recipient | None = None,
-    ) -> None:
+    ) -> bool:
         ruleset = self._shared.ruleset
-        exempt: frozenset[str] = frozenset()
+        exempt = _NO_CODES
         if ruleset.exemptions:
-            domains = [rcpt.domain] if rcpt else [each.domain for each, _ in self._rcpts]
+            domains = [rcpt.domain] if rcpt else [each.domain for each in self._rcpts]
             exempt = ruleset.exempt(self._envelope.sender_domain, domains)
         path = rcpt.path if rcpt else None
-        ruleset.run(stage, facts, report, is_bulk=is_bulk, exempt=exempt, rcpt=path)
+        has_nothing = ruleset.run(stage, facts, report, seen=seen, is_bulk=is_bulk, exempt=exempt, rcpt=path)
         while report.faults:
             self._shared.on_fault(report.faults.pop())
+        return has_nothing and exempt is _NO_CODES
 
     def _acting(self, look: Callable[[], None]) -> Finding | None:
         before = len(self.report.findings)
@@ -371,36 +417,16 @@ class Inspection:
 
     def _first_acting(self, before: int) -> Finding | None:
         """The finding that refuses, of those behind the first `before`."""
-        return next((each for each in self.report.findings[before:] if each.action in _ACTS), None)
+        found = self.report.findings
+        if len(found) > before:
+            for finding in found[before:]:
+                if finding.action in _ACTS:
+                    return finding
+        return None
 
-    def _dkim(self, message: Message, asked: _Asked) -> Dkim:
-        """The signatures judged; one whose key did not come in time is temperror."""
-        now = self._shared.now()
-        verdicts = []
-        for each in asked.own.signatures:
-            answer = had(asked.keys[each.key_name]) if each.key_name in asked.keys else None
-            verdicts.append(dkim.judge(message, each, None if isinstance(answer, Missing) else answer, now))
-        return Dkim(tuple(verdicts))
 
-    def _dmarc(self, asked: _Asked, judged: Dkim) -> Dmarc | Missing:
-        """What alignment is judged by; Missing where one leg of it is not known."""
-        policy = had(asked.policy)
-        if isinstance(policy, Missing):
-            return policy
-        walked, suffixed = policy
-        passing = tuple(each.signature.domain for each in judged.verdicts if each.status is dkim.DkimStatus.PASS)
-        spf = had(self._asked[Spf]) if Spf in self._asked else Missing("no MAIL FROM domain")
-        domain = ""
-        if isinstance(spf, Spf) and all(result.status is SpfStatus.PASS for result in spf.results.values()):
-            domain = spf.domain
-        is_doubtful = isinstance(spf, Missing) or any(
-            each.status is dkim.DkimStatus.TEMPERROR for each in judged.verdicts
-        )
-        if is_doubtful:
-            return Missing(spf.why if isinstance(spf, Missing) else "dns: a DKIM key could not be had")
-        known = {name: had(found) for name, found in asked.organizations.items()}
-        organizations = {name: found for name, found in known.items() if not isinstance(found, Missing)}
-        return Dmarc(asked.own.header_from, walked, suffixed, domain, passing, organizations)
+def _waiting(facts: Iterable[object]) -> list[asyncio.Task[Any]]:
+    return [fact for fact in facts if isinstance(fact, asyncio.Task) and not fact.done()]
 
 
 def _reading_large(body: Body) -> Read:
@@ -410,10 +436,6 @@ def _reading_large(body: Body) -> Read:
     return read
 
 
-def _listings(kind: type[Any], domains: Sequence[str], listed: Mapping[str, Any]) -> Any:
-    """The entries of those domains that are known; Missing where of none."""
-    known = {domain: had(listed[domain]) for domain in domains}
-    entries = {domain: found for domain, found in known.items() if not isinstance(found, Missing)}
-    if domains and not entries:
-        return next(iter(known.values()))
-    return kind(entries)
+_NO_CODES: Final[frozenset[str]] = frozenset()
+_NOTHING: Final = Offers(frozenset())
+_UNASKED: Final = Sender({}, 0.0)

@@ -31,9 +31,12 @@ class Found(NamedTuple, Generic[V]):
     ttl: float
 
 
-class _Kept(NamedTuple, Generic[V]):
+class Kept(NamedTuple, Generic[V]):
+    """A fact that is known; times by the clock of its `Known`."""
+
     fact: V | Missing
     renew: float
+    """When it is found anew, behind whoever asks for it then."""
     until: float
 
 
@@ -55,11 +58,16 @@ class Known(Generic[K, V]):
         self._clock = clock
         self._on_fault = on_fault
         self._limit = limit
-        self._kept: OrderedDict[K, _Kept[V]] = OrderedDict()
+        self._kept: OrderedDict[K, Kept[V]] = OrderedDict()
         self._finding: dict[K, asyncio.Task[V | Missing]] = {}
 
     def peek(self, key: K) -> V | Missing | None:
         """The fact, if it is known; None: ask."""
+        kept = self.look(key)
+        return None if kept is None else kept.fact
+
+    def look(self, key: K) -> Kept[V] | None:
+        """The same, and for how long."""
         kept = self._kept.get(key)
         if kept is None:
             return None
@@ -68,7 +76,7 @@ class Known(Generic[K, V]):
             return None
         if now >= kept.renew:
             self.ask(key)
-        return kept.fact
+        return kept
 
     def ask(self, key: K) -> asyncio.Task[V | Missing] | Missing:
         """Find it, or wait with whoever does already; Missing where too much is being found already."""
@@ -89,7 +97,7 @@ class Known(Generic[K, V]):
             self._finding.pop(key, None)
         ttl = MISSING_S if isinstance(fact, Missing) else min(LONGEST_S, max(SHORTEST_S, ttl))
         now = self._clock()
-        self._kept[key] = _Kept(fact, now + ttl * AHEAD, now + ttl)
+        self._kept[key] = Kept(fact, now + ttl * AHEAD, now + ttl)
         self._kept.move_to_end(key)
         if len(self._kept) > self._limit:
             self._kept.popitem(last=False)

@@ -299,8 +299,12 @@ class Wire(SMTP, ABC):
         if transport is None or is_pointless or not transport.can_write_eof():
             self.parted()
             return
+        try:
+            transport.write_eof()
+        except OSError:  # asyncio's: the client is gone, and it is about to be told
+            self.parted()
+            return
         self.closing = self._parting = True
-        transport.write_eof()
         self._sink = _throw_away
         if self._reading_paused:
             self._read_on()

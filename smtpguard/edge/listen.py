@@ -14,6 +14,7 @@ import os
 import socket
 import stat
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 from smtpguard.config import ListenAddress, ListenSettings
@@ -22,6 +23,7 @@ from smtpguard.mail.session import DoorName
 
 BACKLOG: Final = 512
 _PAUSE_S: Final = 0.5
+_AT_ONCE: Final = 16  # clients of one listener let in before others have their turn
 _FIRST_FD: Final = 3  # sd_listen_fds(3): SD_LISTEN_FDS_START
 
 
@@ -145,80 +147,104 @@ def shown(listener: socket.socket) -> str:
     return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
 
 
+Make = Callable[[Callable[[Door], None]], Door]
+"""A new session, told what to call when it has ended."""
+
+
 class Acceptor:
-    """Accepts on all listeners of the doors, at most `limit` sessions at a time; `sessions` are those open now."""
+    """Accepts on all listeners of the doors, at most `limit` sessions at a time; `sessions` are those open now.
+
+    uvloop's own servers close clients for whom no descriptor is free; its `sock_accept` costs a client two calls of the
+    kernel more, and two turns of the loop.
+    """
 
     def __init__(self, limit: int) -> None:
         self.sessions: set[Door] = set()
         self._limit = limit
-        self._room = asyncio.Event()
-        self._room.set()
         self._empty = asyncio.Event()
         self._empty.set()
-        self._tasks: list[asyncio.Task[None]] = []
-        self._listeners: list[socket.socket] = []
+        self._listeners: dict[
+            socket.socket, tuple[Make, bool]
+        ] = {}  # and whether it is TCP: to ask takes a microsecond
+        self._beginning: set[asyncio.Task[None]] = set()
+        self._is_pausing = False
+        self._again: asyncio.TimerHandle | None = None
 
-    def accept(self, listener: socket.socket, make: Callable[[Callable[[Door], None]], Door]) -> None:
-        """Accept on this listener from now on; `make` gives a session, told what to call when it ended."""
-        self._listeners.append(listener)
-        self._tasks.append(asyncio.get_running_loop().create_task(self._accept(listener, make)))
+    def accept(self, listener: socket.socket, make: Make) -> None:
+        """Accept on this listener from now on."""
+        self._listeners[listener] = make, listener.family != socket.AF_UNIX
+        asyncio.get_running_loop().add_reader(listener, self._let_in, listener)
 
-    async def _accept(self, listener: socket.socket, make: Callable[[Callable[[Door], None]], Door]) -> None:
+    def _let_in(self, listener: socket.socket) -> None:
+        """Clients wait at this listener: those that are there, as long as there is room."""
         loop = asyncio.get_running_loop()
-        is_tcp = listener.family != socket.AF_UNIX  # asked once: it takes a microsecond
-        while True:
-            await self._room.wait()
+        make, is_tcp = self._listeners[listener]
+        for _ in range(_AT_ONCE):
+            if len(self.sessions) >= self._limit:
+                self._pause()
+                return
             try:
-                connection, _ = await loop.sock_accept(listener)
+                connection, _ = listener.accept()
+            except BlockingIOError:
+                return
             except OSError as error:
-                # No descriptor or memory free, or the client went already: wait, then go on.
-                if error.errno not in (errno.ECONNABORTED, errno.EINTR):
-                    await asyncio.sleep(_PAUSE_S)
-                continue
-            try:
-                # Another listener may have taken the last place meanwhile: this client waits for its greeting.
-                while len(self.sessions) >= self._limit:
-                    await self._room.wait()  # which wakes all listeners, for one place
-            except asyncio.CancelledError:
-                connection.close()
-                raise
-            await self._begin(make(self._left), connection, is_tcp=is_tcp)
-            del connection  # the transport's now; a session that ended must not be held from here
+                if error.errno in (errno.ECONNABORTED, errno.EINTR):  # the client went already
+                    continue
+                self._pause()  # no descriptor or memory is free: wait, then go on
+                self._again = loop.call_later(_PAUSE_S, self._go_on)
+                return
+            connection.setblocking(False)
+            self._begin(make(self._left), connection, is_tcp=is_tcp)
 
-    async def _begin(self, door: Door, connection: socket.socket, *, is_tcp: bool) -> None:
+    def _begin(self, door: Door, connection: socket.socket, *, is_tcp: bool) -> asyncio.Task[None]:
         self.sessions.add(door)
         self._empty.clear()
-        if len(self.sessions) >= self._limit:
-            self._room.clear()
-        try:
-            if is_tcp:
-                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            await asyncio.get_running_loop().connect_accepted_socket(lambda: door, connection)
-        except OSError:
+        task = asyncio.get_running_loop().create_task(_hand_over(door, connection, is_tcp=is_tcp))
+        self._beginning.add(task)
+        task.add_done_callback(partial(self._begun, door, connection))
+        return task
+
+    def _begun(self, door: Door, connection: socket.socket, task: asyncio.Task[None]) -> None:
+        self._beginning.discard(task)
+        if not task.cancelled() and task.exception() is None:
+            return
+        if door.transport is not None:  # we stop: uvloop has closed it, and tells nobody
+            door.connection_lost(None)
+        else:
             connection.close()
             self._left(door)
-        except asyncio.CancelledError:  # we stop: uvloop has closed it, and tells nobody
-            if door.transport is not None:
-                door.connection_lost(None)
-            else:
-                self._left(door)
-            raise
 
     def _left(self, door: Door) -> None:
         self.sessions.discard(door)
-        if len(self.sessions) < self._limit:
-            self._room.set()
+        if self._is_pausing and self._again is None:
+            self._go_on()
         if not self.sessions:
             self._empty.set()
 
+    def _pause(self) -> None:
+        """Clients wait in the kernel's backlog."""
+        self._is_pausing = True
+        for listener in self._listeners:
+            asyncio.get_running_loop().remove_reader(listener)
+
+    def _go_on(self) -> None:
+        self._again = None
+        self._is_pausing = False
+        for listener in self._listeners:
+            asyncio.get_running_loop().add_reader(listener, self._let_in, listener)
+
     async def close(self, *, unlink: Sequence[str] = ()) -> None:
         """Stop accepting; sockets of ours are closed, and the named Unix sockets removed."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks.clear()
-        for listener in self._listeners:
+        self._pause()
+        if self._again is not None:
+            self._again.cancel()
+        listeners, self._listeners = self._listeners, {}
+        for listener in listeners:
             listener.close()
+        beginning = list(self._beginning)
+        for task in beginning:
+            task.cancel()
+        await asyncio.gather(*beginning, return_exceptions=True)
         for path in unlink:
             with contextlib.suppress(OSError):
                 os.unlink(path)
@@ -238,3 +264,10 @@ class Acceptor:
                 async with asyncio.timeout(2):
                     await self._empty.wait()
         return len(left)
+
+
+async def _hand_over(door: Door, connection: socket.socket, *, is_tcp: bool) -> None:
+    """The client is the session's from now on; OSError where it went already."""
+    if is_tcp:  # uvloop would by itself, asyncio not
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    await asyncio.get_running_loop().connect_accepted_socket(lambda: door, connection)

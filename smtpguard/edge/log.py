@@ -104,19 +104,14 @@ def record_lines(at: float, told: Iterable[Event]) -> list[bytes]:
     """
     time = timestamp(at)
     lines: list[bytes] = []
-    shared: Mapping[str, object] | None = None
-    front = b""
-    for event in told:
-        if event.shared is not shared:
-            shared = event.shared
-            head = {
-                "@timestamp": time,
-                "log.level": event.level,
-                "message": event.message,
-                "event.action": event.action,
-            }
-            front = orjson.dumps({**head, **shared})[:-1]
-        lines.append(b"%b,%b\n" % (front, orjson.dumps(event.own)[1:]) if event.own else front + b"}\n")
+    last: Mapping[str, object] | None = None
+    line = b""
+    for action, level, message, shared, own, common in told:
+        if shared is not last:
+            last = shared
+            head = {"@timestamp": time, "log.level": level, "message": message, "event.action": action}
+            line = orjson.dumps({**head, **common, **shared})
+        lines.append(b"%b,%b\n" % (line[:-1], orjson.dumps(own)[1:]) if own else line + b"\n")
     return lines
 
 

@@ -5,6 +5,9 @@ DNS or the web server say later; a day old, it is fetched again behind the mail.
 (RFC 8461 5.1): mail waits for it WAIT_S at most, and it is asked for again RETRY_S later. Certificates are verified, no
 redirect is followed, no cookie kept, no address spoken to that mail would not be sent to.
 
+Only so many are kept. A domain that mail goes to again and again keeps its policy though others come by the thousand,
+as somebody can make them who has the names and writes to us from each (proven.py).
+
 What was fetched is told to a `Memory` that outlives the process, and asked of it before the domain counts as one
 without: who keeps the record or the web server from us must not win by a restart (RFC 8461 10.2). Nothing waits for it.
 """
@@ -13,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections import OrderedDict
 from collections.abc import Callable
 from socket import AddressFamily
 from typing import Final, NamedTuple, Protocol
@@ -22,6 +24,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from smtpguard.edge.connect import Look
+from smtpguard.edge.proven import Proven
 from smtpguard.mailauth.dns import Resolver, Status
 from smtpguard.mailauth.mtasts import MAX_POLICY, Policy, name_of, parse_policy, parse_record, url_of
 
@@ -45,13 +48,16 @@ class Remembered(NamedTuple):
 
 
 class Memory(Protocol):
-    """Where policies outlive the process. Neither waits, neither raises."""
+    """Where policies outlive the process. None of these waits, none raises."""
 
     def recall(self, domain: str) -> Remembered | None:
         """The policy of a domain that still holds."""
 
     def keep(self, domain: str, id: str, policy: Policy) -> None:
         """One was fetched, just now."""
+
+    def forget(self, domain: str) -> None:
+        """There is no room for it any more."""
 
 
 class _Kept(NamedTuple):
@@ -91,8 +97,7 @@ class Policies:
         self._clock = clock
         self._failed = failed
         self._memory = memory
-        self._kept: OrderedDict[str, _Kept] = OrderedDict()
-        self._names_kept = 0
+        self._kept = Proven[_Kept](MAX_KEPT, MAX_NAMES, lambda kept: kept.names)
         self._fetching: dict[str, asyncio.Task[None]] = {}
         self._session: aiohttp.ClientSession | None = None
 
@@ -114,7 +119,7 @@ class Policies:
 
     def _known(self, domain: str, now: float) -> _Kept | None:
         """What holds now, from here or from before the start."""
-        kept = self._kept.get(domain)
+        kept = self._kept.ask(domain, now)
         if kept is not None and now < kept.until and kept.policy is not None:
             return kept
         before = self._memory.recall(domain) if self._memory is not None else None
@@ -124,13 +129,9 @@ class Policies:
         return kept if kept is not None and now < kept.until else None
 
     def _keep(self, domain: str, kept: _Kept) -> _Kept:
-        if (replaced := self._kept.pop(domain, None)) is not None:
-            self._names_kept -= replaced.names
-        self._kept[domain] = kept
-        self._names_kept += kept.names
-        while len(self._kept) > MAX_KEPT or self._names_kept > MAX_NAMES:
-            _, oldest = self._kept.popitem(last=False)
-            self._names_kept -= oldest.names
+        for gone in self._kept.put(domain, kept, self._clock()):
+            if self._memory is not None:
+                self._memory.forget(gone)
         return kept
 
     def _fetch(self, domain: str, id: str) -> asyncio.Task[None] | None:

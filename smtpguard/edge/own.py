@@ -11,13 +11,14 @@ from smtpguard.flow import Body
 from smtpguard.lint.links import link_domains
 from smtpguard.mail.message import Message
 from smtpguard.mailauth import dkim
+from smtpguard.mailauth.dkim_field import Signature
 from smtpguard.mailauth.domains import to_ascii
 
 
 class Own(NamedTuple):
     """Domains are A-labels; `header_from` "" where there is none."""
 
-    signatures: tuple[dkim.Signature, ...]
+    signatures: tuple[Signature, ...]
     header_from: str
     links: tuple[str, ...]
 

@@ -23,8 +23,9 @@ from typing import Final, Protocol
 
 from smtpguard.config.settings import TimeoutSettings
 from smtpguard.edge.connect import Connected
-from smtpguard.edge.reader import ReplyReader
+from smtpguard.edge.reader import FAMILIAR, ReplyReader, learn
 from smtpguard.edge.sending import AT_ONCE, Sending, at_once
+from smtpguard.edge.slots import Groups
 from smtpguard.flow import Body
 from smtpguard.mail.reply import Answer, FailureKind, HopFailure, Reply, ReplyError, Verb
 
@@ -62,8 +63,8 @@ class Connection(asyncio.Protocol):
         self.keywords = keywords = connected.keywords
         self.transactions = 0
         self.idle_since = 0.0
-        self.is_held = False
-        """Whether it counts among the busy ones of its next hop; the next hop's to use."""
+        self.held: Groups | None = None
+        """What its slot was taken under, while it carries a transaction; the pool's to use."""
         self._pipelining = "PIPELINING" in keywords
         self._chunking = "CHUNKING" in keywords
         self.size_limit = size_of(keywords)
@@ -258,6 +259,8 @@ class Connection(asyncio.Protocol):
         if self._is_over:
             self._transport.abort()  # 221, or whatever else it answers to QUIT; closing inside TLS may raise here
             return
+        if self._takes(data):
+            return
         told = self._told = []
         is_news = not self._due
         try:
@@ -284,6 +287,25 @@ class Connection(asyncio.Protocol):
             else:
                 hears.heard(verb, answer)
 
+    def _takes(self, data: bytes) -> bool:
+        """The yes to the only command that is out, in octets that were one before: nearly all that ever comes."""
+        if len(self._due) != 1 or self._unsent or self._sending is not None or not self._reader.is_between:
+            return False
+        verb = self._due[0]
+        if verb is None or (reply := FAMILIAR[verb].get(data)) is None:
+            return False
+        if verb is Verb.DATA:
+            self._due.clear()
+            self._send_message()
+            return True
+        hears = self._hears
+        if hears is None or self._message is not None:
+            return False
+        self._due.clear()
+        self._open = verb is not Verb.DOT
+        hears.heard(verb, reply)
+        return True
+
     def _answered(self, lines: list[bytes]) -> None:
         verb = self._due[0]
         reply = Reply.parse(lines, verb or Verb.MAIL)
@@ -294,7 +316,9 @@ class Connection(asyncio.Protocol):
         if verb is Verb.DOT and klass == 2 and self._sending is not None:
             raise ReplyError("taken before it was sent")
         self._due.popleft()
-        if code == 421:
+        if code < 400 and verb is not None and len(lines) == 1:
+            learn(lines[0], reply)
+        elif code == 421:
             self._spent = True
         if verb is Verb.DATA:
             self._is_asked_for = klass == 3

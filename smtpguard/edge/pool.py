@@ -13,26 +13,19 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
-from typing import Final, Protocol
+from typing import Final
 
 from smtpguard.config.settings import NextHopSettings
 from smtpguard.edge.connect import Connected
 from smtpguard.edge.health import Host
 from smtpguard.edge.pipeline import QUIT_S, Connection
 from smtpguard.edge.slots import Groups, Slots
+from smtpguard.edge.tally import Tally
 from smtpguard.mail.reply import HopFailure
 
 CLOSE_S: Final = QUIT_S + 0.5
 ALL: Final[Groups] = ("",)
 """The one name that every slot is taken under: its limit is `connections`."""
-
-
-class Gauge(Protocol):
-    """A prometheus_client Gauge, or one child of it."""
-
-    def inc(self, amount: float = 1) -> None: ...
-
-    def dec(self, amount: float = 1) -> None: ...
 
 
 class Pool:
@@ -41,39 +34,43 @@ class Pool:
     `on_failure` is told when a connection fails under a transaction that had begun.
     """
 
-    def __init__(self, settings: NextHopSettings, in_use: Gauge, on_failure: Callable[[HopFailure], object]) -> None:
+    def __init__(self, settings: NextHopSettings, in_use: Tally, on_failure: Callable[[HopFailure], object]) -> None:
         self._settings = settings
+        self._most = settings.messages_per_connection
         self._in_use = in_use
         self._on_failure = on_failure
         self.slots = Slots({ALL[0]: settings.connections})
         self._kept: dict[Host, list[Connection]] = {}  # oldest first; never empty
         self._alive: dict[Connection, Host] = {}
-        self._held: dict[Connection, Groups] = {}
         self._sweeper: asyncio.TimerHandle | None = None
         self._emptied: asyncio.Event | None = None
         self.is_closing = False
 
     # Connections
 
-    def hold(self, connection: Connection, groups: Groups) -> None:
-        """The caller's slot becomes the connection's: it comes back by itself. Not where the connection is dead."""
-        if connection in self._alive:
-            connection.is_held = True
-            self._held[connection] = groups
-            self._in_use.inc()
-        elif connection.failure is not None:  # it died right behind its answer to MAIL
-            self._on_failure(connection.failure)
+    def hold(self, connection: Connection, groups: Groups) -> bool:
+        """The caller's slot becomes the connection's: it comes back by itself. False where the connection is dead."""
+        if connection not in self._alive:
+            if connection.failure is not None:  # it died right behind its answer to MAIL
+                self._on_failure(connection.failure)
+            return False
+        connection.held = groups
+        self._in_use.value += 1
+        return True
 
     def _let_go(self, connection: Connection) -> None:
-        if connection.is_held:
-            connection.is_held = False
-            self._in_use.dec()
-            self.slots.release(self._held.pop(connection))
+        groups = connection.held
+        if groups is not None:
+            connection.held = None
+            self._in_use.value -= 1
+            self.slots.release(groups)
 
     def newest(self, host: Host) -> Connection | None:
         """Take out the connection to this host that was used last, if one is still good."""
-        while host in self._kept:
-            connection = self._take_out(host, -1)
+        while (kept := self._kept.get(host)) is not None:
+            connection = kept.pop()
+            if not kept:
+                del self._kept[host]
             if connection.is_alive:
                 return connection
             connection.quit()
@@ -101,28 +98,30 @@ class Pool:
         self._alive[connection] = host
         return connection
 
-    def keep(self, connection: Connection) -> None:
-        """It is not needed now: keep it for the next transaction, or let it go where it has served its time."""
-        settings = self._settings
-        has_served = connection.transactions >= settings.messages_per_connection
-        if has_served or self.is_closing or not connection.is_alive:
+    def keep(self, connection: Connection) -> bool:
+        """It is not needed now: keep it for the next transaction, or let it go (False) where it has served its time."""
+        if connection.transactions >= self._most or self.is_closing or not connection.is_alive:
             connection.quit()
-            return
-        connection.idle_since = monotonic()
-        self._kept.setdefault(self._alive[connection], []).append(connection)
+            return False
+        connection.idle_since = now = monotonic()
+        host = self._alive[connection]
+        kept = self._kept.get(host)
+        if kept is None:
+            self._kept[host] = [connection]
+        else:
+            kept.append(connection)
         if self._sweeper is None:
-            loop = asyncio.get_running_loop()
-            self._sweeper = loop.call_at(connection.idle_since + settings.idle, self._sweep)
+            self._sweeper = asyncio.get_running_loop().call_at(now + self._settings.idle, self._sweep)
+        return True
 
     def _free(self, connection: Connection) -> None:
         """Its transaction is over and its state clean. A slot stays with it if it leaves, until `_gone`."""
-        self.keep(connection)
-        if connection.is_alive:
+        if self.keep(connection):
             self._let_go(connection)
 
     def _gone(self, connection: Connection, failure: HopFailure | None) -> None:
         """It is closed or reset."""
-        if failure is not None and connection.is_held:
+        if failure is not None and connection.held is not None:
             self._on_failure(failure)
         host = self._alive.pop(connection, None)
         if host in self._kept and connection in self._kept[host]:

@@ -9,7 +9,7 @@ up nobody who wants another one.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -28,12 +28,12 @@ class Slots:
 
     def __init__(self, limits: Mapping[str, int]) -> None:
         self._limits = dict(limits)
-        self._taken: Counter[str] = Counter()
+        self._taken: dict[str, int] = {}
         self._waiting: deque[_Waiting] = deque()
 
     def taken(self, name: str) -> int:
         """How many there are under a name."""
-        return self._taken[name]
+        return self._taken.get(name, 0)
 
     def limit(self, name: str, most: int | None) -> None:
         """Set a limit, or lift it (None). Slots beyond a lower one are not taken away."""
@@ -50,10 +50,10 @@ class Slots:
         """
         limits, taken = self._limits, self._taken
         for name in groups:
-            if name in limits and taken[name] >= limits[name]:
+            if name in limits and taken.get(name, 0) >= limits[name]:
                 return False
         for name in groups:
-            taken[name] += 1
+            taken[name] = taken.get(name, 0) + 1
         return True
 
     async def slot(self, groups: Groups, until: float) -> bool:

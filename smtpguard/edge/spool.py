@@ -3,6 +3,9 @@
 The file has no name, so that nothing is left behind however we end; it is read by `pread`, so that several next hops
 can take the same body at once. Octets are kept as on the wire (dot-stuffed): DATA sends them untouched, BDAT unstuffed.
 Writing to the page cache is done in the loop: 64 KiB cost tens of microseconds. A full disk is `NoRoom`, never a crash.
+
+`relay.memory` is for what is in memory: bodies that are short, and files where the spool is a tmpfs. What lies on a
+disk costs none, and the disk is its bound.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import IO, Final
 
+from smtpguard.edge.host import is_in_memory
 from smtpguard.mail.framing import unstuff
 from smtpguard.mail.message import HEAD_OCTETS
 from smtpguard.mail.octets import Buffer
@@ -28,7 +32,7 @@ class NoRoom(Exception):
 
 
 class Memory:
-    """What all bodies together may hold in memory (`relay.memory`), in octets."""
+    """What all bodies together may hold in memory (`relay.memory`), files on a tmpfs among them, in octets."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -48,7 +52,7 @@ class Memory:
 class SpooledBody:
     """A body being received, then read: flow.Body."""
 
-    __slots__ = ("_chunks", "_file", "_held", "_memory", "_spool_dir", "_stored", "dots", "size")
+    __slots__ = ("_chunks", "_file", "_held", "_is_on_disk", "_memory", "_spool_dir", "_stored", "dots", "size")
 
     def __init__(self, memory: Memory, spool_dir: Path | None) -> None:
         self._memory = memory
@@ -57,6 +61,7 @@ class SpooledBody:
         self._held = 0
         self._stored = 0
         self._file: IO[bytes] | None = None
+        self._is_on_disk = False
         self.size = 0
         self.dots = False
 
@@ -65,7 +70,8 @@ class SpooledBody:
         """The first wire octets, at most HEAD_OCTETS, for reading header fields; OSError as `wire`."""
         if self._file is not None:
             return os.pread(self._file.fileno(), HEAD_OCTETS, 0)
-        return b"".join(self._chunks)[:HEAD_OCTETS]
+        whole = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+        return whole[:HEAD_OCTETS]
 
     def write(self, chunk: bytes) -> None:
         """Keep the next wire octets; NoRoom if they cannot be kept."""
@@ -80,11 +86,16 @@ class SpooledBody:
         try:
             if self._file is None:
                 self._file = tempfile.TemporaryFile(dir=self._spool_dir, buffering=0)  # noqa: SIM115 (closed by close)
+                self._is_on_disk = not is_in_memory(os.fstat(self._file.fileno()).st_dev)
                 for kept in self._chunks:
                     self._append(kept)
                 self._chunks.clear()
-                self._memory.give(self._held)
-                self._held = 0
+                if self._is_on_disk:
+                    self._memory.give(self._held)
+                    self._held = 0
+            if not self._is_on_disk:
+                self._memory.take(len(chunk))
+                self._held += len(chunk)
             self._append(chunk)
         except OSError as error:
             raise NoRoom(f"spool: {error.strerror}") from error
@@ -100,7 +111,7 @@ class SpooledBody:
     def complete(self, size: int) -> None:
         """The end of data was seen: `size` octets of message, dots unstuffed."""
         self.size = size
-        self.dots = size != self._held + self._stored
+        self.dots = size != (self._held if self._file is None else self._stored)
 
     def wire(self) -> Iterator[bytes]:
         """The dot-stuffed octets, in chunks."""

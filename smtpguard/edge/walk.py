@@ -55,6 +55,7 @@ class Walk:
         self._pool = trunk.pool
         self._groups = groups
         self._turned = turned
+        self._has_equals = any(len(rank) > 1 for rank in ranks)
 
     def _in_turn(self) -> Iterator[Host]:
         for rank in self._ranks:  # RFC 5321 5.1: equals share the load
@@ -70,12 +71,13 @@ class Walk:
         `hears` is told, perhaps before this returns. `finish` or `abort` of the exchange must be called, at any time.
         `size` (octets) goes out as SIZE= where it is offered.
         """
-        exchange = HopExchange(
-            self.hosts[0].hop, self._in_turn(), envelope, deadline, size, hears, self._at_mail, self._given_up
-        )
-        exchange.needs_dsn = envelope.dsn or has_dsn(rcpts)
+        hosts = self._in_turn() if self._has_equals else iter(self.hosts)
+        exchange = HopExchange(self, self.hosts[0].hop, hosts, envelope, deadline, size, hears)
         try:
-            exchange.lines = [mail_line(envelope), *rcpt_lines(rcpts)]
+            exchange.lines.append(mail_line(envelope))
+            if rcpts:
+                exchange.lines += rcpt_lines(rcpts)
+                exchange.needs_dsn = envelope.dsn or has_dsn(rcpts)
         except ValueError as error:
             self._nothing(exchange, HopFailure(FailureKind.INTERNAL, Verb.MAIL, str(error)))
             return exchange
@@ -116,7 +118,7 @@ class Walk:
                 if connection is None:
                     self._open_for(exchange, host)
                 else:
-                    self._trunk.reused.inc()
+                    self._trunk.reused.value += 1
                     exchange.is_kept = True
                     self._ask_for_mail(exchange, connection)
                 return
@@ -154,11 +156,11 @@ class Walk:
             self._not_taken(exchange, exchange.host, connection.hop, self._trunk.count(lacking))
             return
         exchange.connection = connection
-        mail, *rcpts = exchange.lines
-        mail += b"\r\n" if size is None or connection.size_limit is None else b" SIZE=%d\r\n" % size
-        connection.begin([mail, *rcpts], exchange.deadline, exchange)
+        lines = exchange.lines.copy()  # another host may offer something else
+        lines[0] += b"\r\n" if size is None or connection.size_limit is None else b" SIZE=%d\r\n" % size
+        connection.begin(lines, exchange.deadline, exchange)
 
-    def _at_mail(self, exchange: HopExchange, answer: Answer) -> None:
+    def at_mail(self, exchange: HopExchange, answer: Answer) -> None:
         """What a host said to MAIL. The exchange has begun where that was 2xx or 5xx; else it goes on."""
         connection, host = exchange.connection, exchange.host
         if connection is None or host is None:
@@ -168,8 +170,10 @@ class Walk:
                 self._judge(host, answer)
             exchange.is_begun = True
             exchange.hop = connection.hop
-            self._pool.hold(connection, self._groups)
-            self._give_back_slot(exchange, is_needed=connection.is_held)
+            if self._pool.hold(connection, self._groups):
+                exchange.has_slot = False  # it is the connection's now
+            else:
+                self._give_back_slot(exchange)
             if exchange.hears is not None:
                 exchange.hears.at_mail(exchange, answer)
             return
@@ -202,11 +206,11 @@ class Walk:
         """Nobody took it."""
         exchange.last = answer
         exchange.is_begun = True
-        self._give_back_slot(exchange, is_needed=False)
+        self._give_back_slot(exchange)
         if exchange.hears is not None:
             exchange.hears.at_mail(exchange, answer)
 
-    def _given_up(self, exchange: HopExchange) -> None:
+    def given_up(self, exchange: HopExchange) -> None:
         """Its transaction ended before it had begun."""
         exchange.is_begun = True
         if exchange.task is not None:
@@ -214,10 +218,10 @@ class Walk:
             exchange.task = None
         if exchange.host is not None:
             self._judge(exchange.host, None)
-        self._give_back_slot(exchange, is_needed=False)
+        self._give_back_slot(exchange)
 
-    def _give_back_slot(self, exchange: HopExchange, *, is_needed: bool) -> None:
-        if exchange.has_slot and not is_needed:
+    def _give_back_slot(self, exchange: HopExchange) -> None:
+        if exchange.has_slot:
             self._pool.slots.release(self._groups)
         exchange.has_slot = False
 

@@ -236,11 +236,13 @@ class Account:
 
     def _outcome(self, is_aborted: bool, is_unknown: bool) -> Outcome:
         record = self.record
+        if not (record.refusals or is_unknown):
+            return "accepted" if record.accepted else "aborted"
         if is_unknown or any(refusal.failure is not None and refusal.failure.unknown for refusal in record.refusals):
             return "unknown"
         if record.accepted:
-            return "partial" if record.refusals else "accepted"
-        if is_aborted or not record.refusals:
+            return "partial"
+        if is_aborted:
             return "aborted"
         return "refused" if any(refusal.answer.klass == 5 for refusal in record.refusals) else "deferred"
 

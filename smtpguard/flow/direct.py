@@ -38,21 +38,22 @@ class _Refused(NamedTuple):
 class Direct(Transaction):
     """rooms.Hears of its one exchange. `_asked` are the recipients not answered yet, in order."""
 
+    _next_hop: NextHop | None = None
+    _way = ("", "")
+    _exchange: Exchange | None = None
+    _mail: Answer | None = None
+    _takes_rcpts = False  # that was a 2xx
+    _passes_mail = False  # the next hop's answer to MAIL is the client's
+    _asked_at = 0.0
+    _head = b""
+    _body: Body | None = None
+    _deadline = 0.0
+    _delivery: Delivery | None = None
+
     def __init__(self, relay: Relay, session: Session, envelope: Envelope, client: Client) -> None:
         super().__init__(relay, session, envelope, client)
-        self._next_hop: NextHop | None = None
-        self._way = ("", "")
-        self._exchange: Exchange | None = None
-        self._mail: Answer | None = None
-        self._takes_rcpts = False  # that was a 2xx
-        self._passes_mail = False  # the next hop's answer to MAIL is the client's
         self._asked: deque[Asked | Reply] = deque()
         self._waiting: list[_Refused | Declined] = []  # until it is known whether a detour is open
-        self._asked_at = 0.0
-        self._head = b""
-        self._body: Body | None = None
-        self._deadline = 0.0
-        self._delivery: Delivery | None = None
 
     @property
     def answers_due(self) -> int:
@@ -61,8 +62,10 @@ class Direct(Transaction):
     # -- what the client asks
 
     def _open(self, asked: Sequence[Asked]) -> None:
-        standing, sender = self.relay.standing, self.envelope.sender_domain
-        name = None if standing.has_routes_of(sender) else self.relay.routes.by_sender(sender)
+        standing, name = self.relay.standing, self.relay.routes.only
+        if name is None or not standing.is_idle:
+            sender = self.envelope.sender_domain
+            name = None if standing.has_routes_of(sender) else self.relay.routes.by_sender(sender)
         if name is None or self.relay.hops[name].is_by_domain:
             self._client.serve(MAIL_OK)
             self.rcpts(asked)
@@ -75,7 +78,10 @@ class Direct(Transaction):
                 return
         self._passes_mail = True
         self._next_hop = next_hop
-        self._judge(asked, partial(self._begin, next_hop))
+        if asked:
+            self._judge(asked, partial(self._begin, next_hop))
+        else:
+            self._begin(next_hop, asked)
 
     def _ask(self, asked: Sequence[Asked]) -> None:
         if self._dead is not None:
@@ -128,7 +134,7 @@ class Direct(Transaction):
         self._next_hop = next_hop
         self._record.next_hop = next_hop.name
         self._asked_at = now = self.relay.clock()
-        wanted = [item for item in self._asked if isinstance(item, Recipient)]
+        wanted = [item for item in self._asked if isinstance(item, Recipient)] if self._asked else ()
         deadline = now + min(MAIL_WITHIN_S, self.relay.answer_within_s)
         self._exchange = next_hop.begin(self.envelope, wanted, deadline, self, size=self.envelope.size)
 
@@ -177,7 +183,8 @@ class Direct(Transaction):
         if not self._asked:
             self._record.next_hop_s += self.relay.clock() - self._asked_at
         if is_taken(answer):
-            self._tell_waiting()
+            if self._waiting:
+                self._tell_waiting()
             self.envelope.rcpts.append(item)
             self._client.serve(answer)
         else:

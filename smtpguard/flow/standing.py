@@ -12,11 +12,10 @@ and no policy configured each of them returns at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple, Protocol, TypeVar
 
-from smtpguard import policy
 from smtpguard.classify import Classification
 from smtpguard.config import PolicySettings, SuppressionSettings
 from smtpguard.mail.reply import Reply, Verb
@@ -28,6 +27,7 @@ from smtpguard.policy.standing import (
     is_out,
     is_strike,
     may_suppress,
+    meaning_of,
     reply_for,
     suppression,
     throttled,
@@ -40,6 +40,10 @@ R = TypeVar("R")
 class Shelf(Protocol[R]):
     """What is remembered of one kind, by key."""
 
+    @property
+    def rows(self) -> Mapping[str, R]:
+        """All of it, to look at; the same object always."""
+
     def get(self, key: str) -> R | None:
         """What is kept under this key, whether its time is over or not."""
 
@@ -48,8 +52,6 @@ class Shelf(Protocol[R]):
 
     def drop(self, key: str) -> bool:
         """Forget it; whether there was any."""
-
-    def __len__(self) -> int: ...
 
     def __iter__(self) -> Iterator[R]: ...
 
@@ -64,6 +66,10 @@ class ProbedShelf(Shelf[R], Protocol[R]):
 class Strikes(Protocol):
     """Strikes by recipient."""
 
+    @property
+    def rows(self) -> Mapping[str, Sequence[Strike]]:
+        """All of them, to look at; the same object always."""
+
     def of(self, key: str) -> Sequence[Strike]:
         """The strikes of a recipient, the oldest first."""
 
@@ -72,8 +78,6 @@ class Strikes(Protocol):
 
     def clear(self, key: str) -> bool:
         """Forget them."""
-
-    def __len__(self) -> int: ...
 
 
 class Memory(Protocol):
@@ -134,27 +138,29 @@ class Standing:
         self._now = now
         self._when = when
         self._random = random
+        # Asked several times a message, and mostly all of them are empty
+        self._suppressed, self._strikes = memory.suppressions.rows, memory.strikes.rows
+        self._holds, self._throttled_now = memory.holds.rows, memory.throttles.rows
+        self._routes = memory.routes.rows
 
     @property
     def is_idle(self) -> bool:
         """Whether nothing is remembered, so that no attempt can be answered here."""
-        memory = self._memory
-        return not (memory.suppressions or memory.holds or memory.throttles or memory.routes)
+        return not (self._suppressed or self._holds or self._throttled_now or self._routes)
 
     @property
     def has_routes(self) -> bool:
         """Whether any recipient's next attempt goes by another next hop."""
-        return bool(self._memory.routes)
+        return bool(self._routes)
 
     def has_routes_of(self, sender_domain: str) -> bool:
         """Whether that is so for mail of this sender."""
-        return self.has_routes and any(route.key.startswith(f"{sender_domain} ") for route in self._memory.routes)
+        return bool(self._routes) and any(route.key.startswith(f"{sender_domain} ") for route in self._memory.routes)
 
     @property
     def remembers_refusals(self) -> bool:
         """Whether an acceptance can change anything."""
-        memory = self._memory
-        return bool(memory.holds or memory.throttles or memory.strikes)
+        return bool(self._holds or self._throttled_now or self._strikes)
 
     # -- before the next hop is asked ------------------------------------------------------------------------------
 
@@ -212,7 +218,7 @@ class Standing:
 
     def _local(self, kept: Hold | Throttle | Suppression, verb: Verb, at: float, source: Source, action: str) -> Local:
         reply = reply_for(kept, verb, self._when(at))
-        return Local(reply, policy.stated(kept.category), source, action)
+        return Local(reply, meaning_of(kept), source, action)
 
     # -- what the next hop said --------------------------------------------------------------------------------------
 
@@ -295,7 +301,7 @@ class Standing:
         if not key:
             return PASSES
         now = self._now()
-        hold = held(self._memory.holds.get(key), key, said, meaning.category, rule, now)
+        hold = held(self._memory.holds.get(key), key, said, meaning, rule, now)
         self._memory.holds.put(hold)
         if hold.is_spent(now):
             return PASSES
@@ -313,14 +319,7 @@ class Standing:
     ) -> Verdict:
         key = subject.key(Scope.EGRESS)
         throttle = throttled(
-            self._memory.throttles.get(key),
-            key,
-            said,
-            meaning.category,
-            rule,
-            self._now(),
-            retry_after=meaning.retry_after,
-            jitter=self._random(),
+            self._memory.throttles.get(key), key, said, meaning, rule, self._now(), jitter=self._random()
         )
         self._memory.throttles.put(throttle)
         reply = reply_for(throttle, verb, self._when(throttle.until)) if passes_5xx else None

@@ -33,21 +33,22 @@ class Transaction(ABC):
     last of them.
     """
 
+    over = False
+    _data_started = 0.0
+    _dead: HopFailure | None = None
+    _hop: Hop | None = None
+    _sending = 0  # messages whose answer is still out
+    _is_diverted = False  # once a message
+    _handed_over: float | None = None  # when the message went on its way to the next hops
+
     def __init__(self, relay: Relay, session: Session, envelope: Envelope, client: Client) -> None:
-        self.over = False
         self.relay = relay
         self.envelope = envelope
         self._client = client
         self.account = Account(relay, session, envelope)
         self._record = self.account.record
-        self._data_started = 0.0
-        self._dead: HopFailure | None = None
         self._epitaphs: dict[Verb, Reply] = {}
-        self._hop: Hop | None = None
-        self._sending = 0  # messages whose answer is still out
         self._claimed: set[str] = set()  # what this transaction is the attempt for
-        self._is_diverted = False  # once a message
-        self._handed_over: float | None = None  # when the message went on its way to the next hops
         self._inspection = relay.inspect(envelope, self._first_hop()) if relay.inspect is not None else None
         relay.under_way += 1
 
@@ -73,7 +74,10 @@ class Transaction(ABC):
 
     def rcpts(self, asked: Sequence[Asked]) -> None:
         """Further recipients, those of one packet together; their answers in order."""
-        self._judge(asked, self._ask)
+        if self._inspection is None and self.relay.standing.is_idle:
+            self._ask(asked)
+        else:
+            self._judge(asked, self._ask)
 
     @abstractmethod
     def _open(self, asked: Sequence[Asked]) -> None:

@@ -4,7 +4,8 @@
     store.start(); store.write(record); store.state.suppressions.get(key); store.close()
 
 The rooms:
-store.py     the queue and its one writer thread    state.py     suppressions, strikes, holds, ... in memory
+store.py     the queue and its one writer thread    writing.py   a batch, and how it is written
+state.py     suppressions, strikes, holds, ... in memory
 turns.py     of many nodes, who makes an attempt    account.py   what happened to one message
 rows.py      a record or a notice as rows           tables.py    the rows, and the SQL made from them
 report.py    sums, single events, refusals          upkeep.py    retention, size, forgetting, figures

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from smtpguard.history.tables import Row, Table
 
@@ -31,6 +31,17 @@ class Away(StoreError):
 
 class Unfit(StoreError):
     """The store takes this never: a value that it cannot hold."""
+
+
+class Given(NamedTuple):
+    """What came of asking for turns: those that are ours now, and those that another connection has.
+
+    `is_crowded`: the database has no room for more, and what is in neither is nobody's.
+    """
+
+    ours: Sequence[Key]
+    others: Sequence[Key] = ()
+    is_crowded: bool = False
 
 
 class Database(Protocol):
@@ -63,8 +74,8 @@ class Database(Protocol):
     def news(self) -> Sequence[Key] | None:
         """What others have announced since it was asked last; None: anything may have changed."""
 
-    def take_turns(self, keys: Sequence[Key]) -> Sequence[Key]:
-        """Those of the turns that no other connection has; they are this one's until it yields them or ends."""
+    def take_turns(self, keys: Sequence[Key]) -> Given:
+        """Ask for turns: what no other connection has is this one's until it yields it or ends."""
 
     def yield_turn(self, key: Key) -> None:
         """Give a turn back that was taken."""

@@ -1,8 +1,10 @@
 """The history in PostgreSQL, shared by many nodes: psycopg 3, one connection to write and listen, a small pool to read.
 
 What policy remembers is announced with NOTIFY in the transaction that changes it, and so heard by the other nodes in
-the order of the commits and only of what was committed (https://www.postgresql.org/docs/current/sql-notify.html). A
-connection pooler in transaction mode in between would lose that: connect to the server itself.
+the order of the commits and only of what was committed (https://www.postgresql.org/docs/current/sql-notify.html). That
+and the turns (turns.py) are of a session of the server. A connection pooler that gives each transaction another session
+(https://www.pgbouncer.org/features.html: LISTEN, session-level advisory locks) would lose both without a word: such a
+store is `Pooled`, when we connect or as soon as the session changes, and is not written.
 
 A password need not stand in `store.url`: libpq takes it from `?passfile=`, $PGPASSFILE, $PGPASSWORD or a service file.
 """
@@ -19,7 +21,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from smtpguard.history.database import Away, Database, Key, StoreError, Unfit
+from smtpguard.history.database import Away, Database, Given, Key, StoreError, Unfit
 from smtpguard.history.tables import COUNTS, EVENTS, REMEMBERED, Row, Table
 
 READERS: Final = 4
@@ -28,6 +30,7 @@ CHANNEL: Final = "smtpguard"
 MAX_ANNOUNCED: Final = 200  # keys in one transaction; beyond it everybody reads everything
 MAX_PAYLOAD: Final = 7_900  # octets; PostgreSQL takes 8,000
 ANYTHING: Final = ""
+_ROUNDS: Final = 3
 _LOCK: Final = 0x534D5450  # "SMTP": the advisory lock of migrations and upkeep
 
 # A server that is gone without a word is noticed within half a minute; what the URL says wins
@@ -49,6 +52,16 @@ _OF_THE_SERVER: Final = {
 """The same for its side of the writer's connection: else a node that lost power has its turns for two hours more."""
 
 
+class Pooled(StoreError):
+    """The server is behind a connection pooler that gives each transaction another session."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "store.url leads through a connection pooler in transaction mode, which loses what nodes tell each other: "
+            "set pool_mode = session there (PgBouncer), or name the server itself"
+        )
+
+
 class Postgres:
     """database.Database on a connection of psycopg in autocommit."""
 
@@ -58,8 +71,9 @@ class Postgres:
     def __init__(self, connection: psycopg.Connection[Any], *, listens: bool = False) -> None:
         self._connection = connection
         self._heard: list[str] = []
+        self._session = _session(connection) if listens else 0
         if listens:
-            own = connection.info.backend_pid
+            own = self._session
             connection.add_notify_handler(
                 lambda notify: self._heard.append(notify.payload) if notify.pid != own else None
             )
@@ -94,17 +108,34 @@ class Postgres:
             self.query("SELECT pg_notify(?, ?)", (CHANNEL, payload))
 
     def news(self) -> Sequence[Key] | None:
-        self.query("SELECT 1")  # takes in what waits on the socket, and finds out whether the server is there
+        # takes in what waits on the socket, and finds out whether the server is there, and the same session of it
+        if self._session not in (0, _session(self._connection)):
+            raise Pooled
         heard, self._heard[:] = list(self._heard), []
         if ANYTHING in heard:
             return None
         return [(table, key) for table, _, key in (payload.partition(" ") for payload in heard)]
 
-    def take_turns(self, keys: Sequence[Key]) -> Sequence[Key]:
+    def take_turns(self, keys: Sequence[Key]) -> Given:
         # of the session, not of a transaction: the server lets go of it when the connection ends
         numbers = {_number(key): key for key in keys}
-        sql = "SELECT n, pg_try_advisory_lock(n) FROM unnest(?::bigint[]) AS n"
-        return [numbers[number] for number, is_taken in self.query(sql, (list(numbers),)) if is_taken]
+        sql = b"SELECT n, pg_try_advisory_lock(n) FROM unnest(%s::bigint[]) AS n"
+        with _mapped():
+            try:
+                found = self._connection.execute(sql, (list(numbers),)).fetchall()
+            except psycopg.errors.OutOfMemory:  # 53200: no room in its table of locks
+                return self._without_room(numbers)
+        by_answer: dict[bool, list[Key]] = {True: [], False: []}
+        for number, is_taken in found:
+            by_answer[is_taken].append(numbers[number])
+        return Given(by_answer[True], by_answer[False])
+
+    def _without_room(self, numbers: dict[int, Key]) -> Given:
+        """The statement failed, and what it took is taken: given back, for without room nobody can work here."""
+        asked = (list(numbers),)
+        self.query(f"SELECT pg_advisory_unlock(n) {_LOCKED} AND pid = pg_backend_pid()", asked)
+        others = self.query(f"SELECT n {_LOCKED} AND database = {_HERE}", asked)
+        return Given((), [numbers[number] for (number,) in others], is_crowded=True)
 
     def yield_turn(self, key: Key) -> None:
         self.query("SELECT pg_advisory_unlock(?)", (_number(key),))
@@ -122,6 +153,22 @@ class Postgres:
 
     def close(self) -> None:
         self._connection.close()
+
+
+# https://www.postgresql.org/docs/current/view-pg-locks.html: of a lock with one key of 64 bits objsubid is 1
+_LOCKED: Final = (
+    "FROM unnest(?::bigint[]) AS n JOIN pg_locks ON locktype = 'advisory' AND objsubid = 1 AND granted "
+    "AND (classid::bigint << 32 | objid::bigint) = n"
+)
+_HERE: Final = "(SELECT oid FROM pg_database WHERE datname = current_database())"
+
+
+def _session(connection: psycopg.Connection[Any]) -> int:
+    """The number of the server's process that answers."""
+    with _mapped():
+        # not prepared: what a pooler gives next may lack it, and we would hear of that instead
+        ((found,),) = connection.execute(b"SELECT pg_backend_pid()", prepare=False).fetchall()
+    return int(found)
 
 
 def _number(key: Key) -> int:
@@ -183,10 +230,34 @@ class PostgresEngine:
 
     def connect(self, *, create: bool = True) -> Database:  # noqa: ARG002 - the database is made by its administrator
         with _mapped():
-            database = Postgres(psycopg.connect(self._conninfo, autocommit=True), listens=True)
+            connection = self._of_its_own_session()
+            database = Postgres(connection, listens=True)
             for name, value in self._patience.items():  # an older server lacks one of them
                 database.query("SELECT set_config(name, ?, false) FROM pg_settings WHERE name = ?", (value, name))
             return database
+
+    def _of_its_own_session(self) -> psycopg.Connection[Any]:
+        """A connection that has one session of the server for as long as it lasts; Pooled where it has not.
+
+        What a pooler says of the session at the start is its own, not the server's. Then two connections ask in turn,
+        each twice, for a pooler gives the next transaction the session that was freed last, or the next one of all.
+        Others may get in between, hence the rounds.
+        """
+        connection = psycopg.connect(self._conninfo, autocommit=True)
+        try:
+            session = _session(connection)
+            if session == connection.info.backend_pid:
+                return connection
+            with psycopg.connect(self._conninfo, autocommit=True) as another:
+                for _ in range(_ROUNDS):
+                    here = {_session(connection), _session(connection)}
+                    there = {_session(another), _session(another)}
+                    if here != {session} or len(there) > 1 or here & there:
+                        raise Pooled
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     @contextmanager
     def reading(self) -> Iterator[Database]:

@@ -7,8 +7,7 @@ at most TEXT_LIMIT characters long. A delivery that was simply accepted is a cou
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple, Protocol
@@ -32,6 +31,7 @@ from smtpguard.history.tables import (
 )
 from smtpguard.mail.reply import clean
 from smtpguard.mail.session import domain_of
+from smtpguard.mail.trouble import readable
 from smtpguard.policy import unexplained
 from smtpguard.record import Masker, Record, Refusal
 from smtpguard.record.masker import MARKS
@@ -83,16 +83,24 @@ def add(counts: Counts, more: Counts) -> None:
         counts[key] = counts.get(key, 0) + count
 
 
-def acceptances(record: Record, masker: Masker) -> Counts:
-    """What the accepted recipients of a transaction add to the counts."""
-    slot, sender = slot_of(record.at), _who(masker, record.envelope.mail_from).domain
-    taken: dict[str, int] = {}
+Taken = tuple[int, bytes, str]
+"""Accepted mail as the mail path counts it: slot, the sender's domain as given, the host that took it."""
+
+
+def count_taken(taken: dict[Taken, int], record: Record) -> None:
+    """Count the accepted recipients of a transaction."""
+    slot, sender = slot_of(record.at), record.envelope.mail_from
+    domain = sender.rpartition(b"@")[2] if b"@" in sender else b""
     for accepted in record.accepted:
-        host = accepted.hop.host
-        taken[host] = taken.get(host, 0) + 1
+        key = (slot, domain, accepted.hop.host)
+        taken[key] = taken.get(key, 0) + 1
+
+
+def acceptances(taken: Mapping[Taken, int], masker: Masker) -> Counts:
+    """What accepted mail adds to the counts."""
     counts: Counts = {}
-    for host, count in taken.items():
-        key = (ACCEPTANCES, (slot, provider_of(host), sender))
+    for (slot, domain, host), count in taken.items():
+        key = (ACCEPTANCES, (slot, provider_of(host), shown_domain(masker, domain_of(b"@" + domain))))
         counts[key] = counts.get(key, 0) + count
     return counts
 
@@ -101,7 +109,9 @@ def of_record(record: Record, findings: Sequence[Finding], masker: Masker) -> Ke
     """What is kept of a transaction. What was said before a detour counts too, with 0 for the MTA's answer."""
     slot = slot_of(record.at)
     sender = _who(masker, record.envelope.mail_from)
-    counts = acceptances(record, masker)
+    taken: dict[Taken, int] = {}
+    count_taken(taken, record)
+    counts = acceptances(taken, masker)
     rows: list[tuple[Table[Any], tuple[Any, ...]]] = []
     if record.refusals or record.diverted or findings or (record.outcome != "accepted" and record.envelope.rcpts):
         rows.append((TRANSACTIONS, _transaction(record, sender)))
@@ -147,15 +157,8 @@ def _who(masker: Masker, path: bytes) -> _Who:
     return _Who(masker.show(path), masker.id(path), shown_domain(masker, domain_of(path)))
 
 
-# what looks like an address: in a text that is kept for weeks, others than those of the transaction are masked too
-_ADDRESS: Final = re.compile(r"[^\s<>()\[\]\"',;:|]{1,128}@[^\s<>()\[\]\"',;:|]{0,254}[^\s<>()\[\]\"',;:|.!?]")
-
-
 def _text(text: str, masker: Masker, paths: Sequence[bytes] = ()) -> str:
     """Foreign text as it is kept: harmless, short, its addresses shown as `privacy.addresses` allows."""
-    if "@" in text and masker.mode != "full":
-        seen = _ADDRESS.findall(text[: 2 * TEXT_LIMIT])
-        paths = (*paths, *(address.encode("utf-8", "replace") for address in seen))
     return masker.text(text, paths)[:TEXT_LIMIT]
 
 
@@ -166,8 +169,9 @@ def _of_nobody(text: str) -> str | None:
 
 
 def as_kept(row: Any, masker: Masker) -> Any:
-    """A row of what policy remembers as it is kept: of one that quotes what was said, the quotation made fit."""
-    return row._replace(text=_text(row.text, masker)) if hasattr(row, "text") else row
+    """A row of what policy remembers as it is kept: what it quotes of what was said made fit, and what that meant."""
+    quoted = {name: _text(getattr(row, name), masker) for name in ("text", "cause", "fix") if hasattr(row, name)}
+    return row._replace(**quoted) if quoted else row
 
 
 def _name(text: str) -> str:
@@ -199,7 +203,10 @@ def _refusal(record: Record, refusal: Refusal, position: int, masker: Masker, *,
     said, failure, meaning, rcpt = refusal.said, refusal.failure, refusal.classification, refusal.rcpt
     rcpts = (rcpt,) if rcpt is not None else tuple(recipient.path for recipient in record.envelope.rcpts)
     paths = (*rcpts, record.envelope.mail_from)
-    text = said.text if said is not None else failure.detail if failure is not None else unexplained(refusal.answer)
+    if said is not None:
+        text = said.text
+    else:
+        text = readable(failure.detail) if failure is not None else unexplained(refusal.answer)
     return RefusalRow(
         record.id,
         position,

@@ -20,7 +20,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any, Final
 
-from smtpguard.history.database import Away, Database, Key, StoreError, Unfit
+from smtpguard.history.database import Away, Database, Given, Key, StoreError, Unfit
 from smtpguard.history.tables import Row, Table
 
 PATIENCE_S: Final = 2.0  # for another process's write; events wait better in our queue
@@ -114,8 +114,8 @@ class Sqlite:
         found = self.query("SELECT value FROM settings WHERE name = 'revision'")
         return str(found[0][0]) if found else ""
 
-    def take_turns(self, keys: Sequence[Key]) -> Sequence[Key]:
-        return keys
+    def take_turns(self, keys: Sequence[Key]) -> Given:
+        return Given(keys)
 
     def yield_turn(self, key: Key) -> None:
         pass

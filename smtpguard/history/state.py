@@ -275,9 +275,9 @@ class State:
             if is_ours:
                 database.yield_turn(key)
         if wanted := turns.wanted(now):
-            taken = database.take_turns(wanted)
-            self.refresh(database, taken)  # what the last owner decided was written before it let go
-            turns.take(taken, wanted)
+            given = database.take_turns(wanted)
+            self.refresh(database, given.ours)  # what the last owner decided was written before it let go
+            turns.take(given.ours, given.others, is_crowded=given.is_crowded)
         if wishes := turns.wishes(wanted, now):
             with database.transaction():
                 database.announce(wishes)

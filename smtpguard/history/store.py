@@ -11,8 +11,7 @@ Nothing here raises into the mail path, and nothing waits in it. The writer conn
 remembers, and then in turn: writes what waits, hears of what others wrote, and now and then prunes. While the store is
 away (locked, full, stopped) it tries again and again; rows wait, MAX_ROWS of them, and are written later, the oldest
 first; what is beyond that is dropped and counted (`on_drop`). A batch whose commit was not heard of is not written
-twice: each bears a number, kept in the same transaction. What the database takes never is found by halving its batch,
-dropped and counted.
+twice, and what the database takes never is dropped alone and counted (writing.py).
 
 Until the first connection the key of hashed addresses is not known (schema.py): records wait as they are, and what
 policy is told meanwhile is hashed with `seed`; should the store's key turn out to be another one, that is dropped.
@@ -24,19 +23,19 @@ import logging
 import select
 import threading
 import time
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from functools import lru_cache
 from secrets import token_hex
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from smtpguard.history import schema, state, upkeep
+from smtpguard.history import schema, upkeep
 from smtpguard.history.database import Database, Engine, StoreError, Unfit
-from smtpguard.history.rows import Counts, Finding, Kept, acceptances, add, as_kept, of_record
+from smtpguard.history.rows import Counts, Finding, Kept, Taken, acceptances, add, count_taken, of_record
 from smtpguard.history.state import State
-from smtpguard.history.tables import ACCEPTANCES, Table
+from smtpguard.history.tables import ACCEPTANCES
+from smtpguard.history.writing import Batch, is_written, write, write_parts
 from smtpguard.record import AddressMode, Masker, Record
 
 MAX_RECORDS: Final = 10_000  # that nobody has looked at yet: seconds of full load
@@ -52,7 +51,7 @@ CLOSE_S: Final = 5.0
 YIELD_EVERY: Final = 25
 """Records made into rows before the mail path may have the interpreter: a millisecond at most."""
 
-_LOG: Final = logging.getLogger(__name__)  # for faults of ours alone
+_LOG: Final = logging.getLogger(__name__)  # for faults; that the store is away is told by `on_away`
 
 
 class Standing(NamedTuple):
@@ -62,14 +61,6 @@ class Standing(NamedTuple):
     waiting: int
     written: int
     dropped: int
-
-
-@dataclass(slots=True)
-class _Batch:
-    number: int
-    kept: list[Kept]
-    counts: Counts
-    changes: Sequence[state.Change]
 
 
 class Store:
@@ -107,15 +98,16 @@ class Store:
         self._waiting: deque[Kept] = deque()
         self._rows = 0  # in `_waiting` and `_batch`
         self._counts: Counts = {}
-        self._tallied: Counts = {}  # of mail that was accepted and no more, until the writer takes them
+        self._tallied: dict[Taken, int] = {}  # of mail that was accepted and no more, until the writer takes them
         self._tallying = threading.Lock()  # held for the time of an addition, by either side
         self._flushes: list[threading.Event] = []
-        self._batch: _Batch | None = None
+        self._batch: Batch | None = None
         self._number = 0
         self._away = ""
         self._written = 0
         self._dropped = 0
         self._prune_at = time.monotonic() + FIRST_PRUNE_S
+        self._has_told_of_crowding = False
         self._thread = threading.Thread(target=self._run, name="smtpguard-history", daemon=True)
         self.state: Final = State(self._wake.set, self._drop)
 
@@ -145,10 +137,9 @@ class Store:
 
     def _tally(self, record: Record) -> None:
         try:
-            counts = acceptances(record, self._mask())
             with self._tallying:
                 if len(self._tallied) < MAX_COUNTS:
-                    add(self._tallied, counts)
+                    count_taken(self._tallied, record)
                     return
         except Exception as error:
             _LOG.error("a transaction could not be counted", exc_info=error)
@@ -184,7 +175,8 @@ class Store:
             self._thread.join(GATHER_S)
         lost = sum(not isinstance(item, threading.Event) for item in self._records)
         lost += len(self._waiting) + (len(self._batch.kept) if self._batch else 0) + self.state.forget_waiting()
-        counted = (self._tallied, self._counts, self._batch.counts if self._batch else {})
+        lost += sum(self._tallied.values())
+        counted = (self._counts, self._batch.counts if self._batch else {})
         # of the other tables the rows are counted already
         lost += sum(n for counts in counted for (table, _), n in counts.items() if table is ACCEPTANCES)
         if lost:
@@ -199,6 +191,10 @@ class Store:
         failures = 0
         while True:
             try:
+                if failures:
+                    self._pause(RETRY_S[min(failures, len(RETRY_S)) - 1])
+                    if self._is_over:
+                        break
                 if database is None:
                     database = self._connected()
                 self._turn(database)
@@ -206,17 +202,20 @@ class Store:
             except Exception as error:
                 if not isinstance(error, StoreError):
                     _LOG.error("a fault in the history's writer", exc_info=error)
+                failures += 1
                 if database is not None:
                     database.close()
                     database = None
                 self.state.turns.lose()
                 self._tell(str(error) or type(error).__name__)
-                self._pause(RETRY_S[min(failures, len(RETRY_S) - 1)])
-                failures += 1
-            if self._given_up.is_set() or (self._closing.is_set() and not self._has_work):
+            if self._is_over:
                 break
         if database is not None:
             database.close()
+
+    @property
+    def _is_over(self) -> bool:
+        return self._given_up.is_set() or (self._closing.is_set() and not self._has_work)
 
     @property
     def _has_work(self) -> bool:
@@ -263,10 +262,19 @@ class Store:
             done.set()
         self._flushes.clear()
         self._listen(database)
-        self.state.settle_turns(database, time.monotonic())
+        self._settle_turns(database)
         if time.monotonic() >= self._prune_at:
             self._prune_at = time.monotonic() + PRUNE_EVERY_S
             self._prune(database)
+
+    def _settle_turns(self, database: Database) -> None:
+        self.state.settle_turns(database, time.monotonic())
+        if self.state.turns.is_crowded and not self._has_told_of_crowding:
+            self._has_told_of_crowding = True
+            _LOG.warning(
+                "the store has no room for more turns (PostgreSQL: raise max_locks_per_transaction): "
+                "until it has, each node makes attempts of its own at what is held"
+            )
 
     def _listen(self, database: Database) -> None:
         news = database.news()
@@ -297,7 +305,7 @@ class Store:
         if len(self._counts) + len(tallied) > MAX_COUNTS:
             self._drop(sum(tallied.values()))
         else:
-            add(self._counts, tallied)
+            add(self._counts, acceptances(tallied, masker))
         if self._records:  # came meanwhile; `write` wakes for the first one only
             self._wake.set()
 
@@ -322,12 +330,18 @@ class Store:
             self._batch = self._next_batch()
         batch = self._batch
         try:
-            _write(database, self._node, batch, self._mask(), self._clock())
+            write(database, batch, self._mask(), self._clock(), self._node)
         except Unfit:
-            self._write_parts(database, batch)
+            for rows, unfit in write_parts(database, batch, self._mask(), self._clock()):
+                self._rows -= rows
+                if unfit is None:
+                    self._written += rows
+                else:
+                    self._drop(1)
+                    _LOG.error("the store takes an event never", exc_info=unfit)
         self._done(batch)
 
-    def _next_batch(self) -> _Batch:
+    def _next_batch(self) -> Batch:
         kept: list[Kept] = []
         rows = 0
         while self._waiting and rows < BATCH_ROWS:
@@ -335,57 +349,19 @@ class Store:
             rows += len(kept[-1].rows)
         counts, self._counts = self._counts, {}
         self._number += 1
-        return _Batch(self._number, kept, counts, self.state.take())
-
-    def _write_parts(self, database: Database, batch: _Batch) -> None:
-        """Write a batch in parts, down to a single one, so that only what the database takes never is lost.
-
-        What is written leaves the batch at once: should the connection be lost in between, the rest is tried again.
-        """
-        size = len(batch.kept)
-        while batch.kept:
-            part = batch.kept[:size]
-            if self._fits(database, _Batch(0, part, {}, ())):
-                self._settle(part)
-            elif len(part) > 1:
-                size = len(part) // 2
-                continue
-            else:
-                self._rows -= len(part[0].rows)
-            del batch.kept[:size]
-            size *= 2
-        while batch.counts:
-            self._fits(database, _Batch(0, [], dict([batch.counts.popitem()]), ()))
-        for change in batch.changes:
-            self._fits(database, _Batch(0, [], {}, (change,)))
-
-    def _fits(self, database: Database, part: _Batch) -> bool:
-        """Write a part; False where the database takes it never. What cannot be parted is then lost."""
-        try:
-            _write(database, self._node, part, self._mask(), self._clock())
-        except Unfit as error:
-            if len(part.kept) <= 1:
-                self._drop(1)
-                _LOG.error("the store takes an event never", exc_info=error)
-            return False
-        return True
+        return Batch(self._number, kept, counts, self.state.take())
 
     def _settle_batch(self, database: Database) -> None:
         """After a connection was lost: was the batch in hand written?"""
-        if self._batch is not None:
-            found = database.query("SELECT batch FROM nodes WHERE id = ?", (self._node,))
-            if found and found[0][0] == self._batch.number:
-                self._done(self._batch)
+        if self._batch is not None and is_written(database, self._batch, self._node):
+            self._done(self._batch)
 
-    def _done(self, batch: _Batch) -> None:
-        self._settle(batch.kept)
-        self._batch = None
-        self.state.settled()
-
-    def _settle(self, written: Sequence[Kept]) -> None:
-        rows = sum(len(kept.rows) for kept in written)
+    def _done(self, batch: Batch) -> None:
+        rows = sum(len(kept.rows) for kept in batch.kept)
         self._written += rows
         self._rows -= rows
+        self._batch = None
+        self.state.settled()
 
     def _prune(self, database: Database) -> None:
         now = self._clock()
@@ -408,38 +384,3 @@ class Store:
 def _masker(mode: AddressMode, key: bytes) -> Masker:
     """By what it is made of, for two threads ask: one that was kept could outlive the settings that it was made of."""
     return Masker(mode, key)
-
-
-def _write(database: Database, node: str, batch: _Batch, masker: Masker, now: float) -> None:
-    """All of a batch, in one transaction; parts of one (number 0) leave the node's number as it is."""
-    by_table: defaultdict[Table[Any], list[tuple[Any, ...]]] = defaultdict(list)
-    for kept in batch.kept:
-        for table, row in kept.rows:
-            by_table[table].append(row)
-    for (table, row), count in sorted(batch.counts.items(), key=lambda item: (item[0][0].name, item[0][1])):
-        by_table[table].append((*row, count))  # sorted: two nodes wait in one order
-    with database.transaction():
-        for table, rows in by_table.items():
-            database.insert(table, rows)
-        state.write(database, [change._replace(row=as_kept(change.row, masker)) for change in batch.changes])
-        if batch.number:
-            database.run(
-                "INSERT INTO nodes (id, batch, at) VALUES (?, ?, ?) "
-                "ON CONFLICT (id) DO UPDATE SET batch = excluded.batch, at = excluded.at",
-                (node, batch.number, now),
-            )
-
-
-def keep(database: Database, kept: Sequence[Kept]) -> int:
-    """Write notices, for the command line; how many are new. What is there already is not counted again."""
-    new = 0
-    with database.transaction():
-        for one in kept:
-            ((table, row),) = one.rows
-            if database.query(f"SELECT 1 FROM {table.name} WHERE id = ?", (row[0],)):  # noqa: S608
-                continue
-            database.insert(table, [row])
-            for (counted, key), count in one.counts.items():
-                database.insert(counted, [(*key, count)])
-            new += 1
-    return new

@@ -12,8 +12,9 @@ lets go when that is twice as often as itself. Of two that are asked as seldom, 
 it: were it handed on each time, every retry would find it with the other.
 
 What it does not do: where the store is away each node goes on alone, and makes an attempt an interval of its own; so
-does a node that has MAX_TURNS, of what it does not know another to have. And mail that comes to a node without the turn
-is answered with the hold, though the attempt be due: the next one may be the attempt.
+does a node that has MAX_TURNS, or that the store has no room for more of, with what it does not know another to have.
+And mail that comes to a node without the turn is answered with the hold, though the attempt be due: the next one may be
+the attempt.
 """
 
 from __future__ import annotations
@@ -27,14 +28,16 @@ from typing import Final, NamedTuple
 from smtpguard.history.database import Key
 
 MAX_TURNS: Final = 100
-"""Of one node. PostgreSQL has room for some 6,400 locks in all, if max_locks_per_transaction does not say otherwise:
-beyond that it refuses them to everybody, and the store would seem to be away."""
+"""Of one node. PostgreSQL has room for some 6,400 locks in all, if max_locks_per_transaction does not say otherwise;
+whoever else works there needs some too."""
 MAX_WISHES: Final = 100
 """Told to the others at once."""
 IDLE_S: Final = 7200.0
 """A turn is let go when nobody has asked for so long. Postfix comes again within 4,000 s (maximal_backoff_time)."""
 AGAIN_S: Final = 5.0
 """How often the store is asked again for a turn that another node has."""
+CROWDED_S: Final = 60.0
+"""How often a store that had no room for more turns is asked for one: each question fills what room there is."""
 OFTEN_S: Final = 1.0
 """Who is asked once a second is asked often enough: of two busy nodes none takes it from the other."""
 NEVER: Final = inf
@@ -56,6 +59,8 @@ class Turns:
     def __init__(self) -> None:
         self.is_alone = True
         """Whether no other node makes attempts, or none can be heard of: then every turn is ours."""
+        self.is_crowded = False
+        """Whether the store had no room for the last that was asked for."""
         self._fresh: dict[Key, None] = {}  # in their order
         self._asked: dict[Key, _Pace] = {}
         self._mine: set[Key] = set()
@@ -70,7 +75,8 @@ class Turns:
 
     def has(self, key: Key) -> bool:
         """Whether the attempt is ours to make."""
-        return self.is_alone or key in self._mine or (len(self._mine) >= MAX_TURNS and key not in self._others)
+        is_full = self.is_crowded or len(self._mine) >= MAX_TURNS
+        return self.is_alone or key in self._mine or (is_full and key not in self._others)
 
     # -- the writer's side ------------------------------------------------------------------------------------------
 
@@ -84,6 +90,7 @@ class Turns:
     def lose(self) -> None:
         """The store is away, and all turns with it."""
         self.is_alone = True
+        self.is_crowded = False
         self._mine.clear()
         self._others.clear()
         self._wished.clear()
@@ -95,20 +102,25 @@ class Turns:
             del self._fresh[key]
             last = self._asked.get(key)
             self._asked[key] = _Pace(now, now - last.at if last is not None and last.gap_s < NEVER else IDLE_S)
-            if last is None:
+            if last is None and not self.is_crowded:
                 wanted.append(key)
         if now >= self._again_at:
-            self._again_at = now + AGAIN_S
+            self._again_at = now + (CROWDED_S if self.is_crowded else AGAIN_S)
             wanted = [key for key in self._asked if key not in self._mine]
+        if self.is_crowded:
+            return wanted[:1]
         room = max(0, MAX_TURNS - len(self._mine))
         return [key for key in wanted if key in self._others] + [key for key in wanted if key not in self._others][
             :room
         ]
 
-    def take(self, taken: Iterable[Key], wanted: Iterable[Key]) -> None:
-        """The store gave these of those that were wanted."""
-        self._mine.update(taken)
-        self._others.update(wanted)
+    def take(self, ours: Iterable[Key], others: Iterable[Key], *, is_crowded: bool = False) -> None:
+        """What the store said to those that were wanted (`database.Given`)."""
+        if self.is_crowded and not is_crowded:
+            self._again_at = 0.0  # all the others now
+        self.is_crowded = is_crowded
+        self._mine.update(ours)
+        self._others.update(others)
         self._others -= self._mine
 
     def wishes(self, keys: Iterable[Key], now: float) -> list[Key]:

@@ -177,8 +177,8 @@ _TEXTS: Final[dict[str, tuple[str, ...]]] = {
     NOTICES.name: ("sender", "rcpt", "text", "message_id"),
     SUPPRESSIONS.name: ("address", "text"),
     STRIKES.name: ("message",),
-    HOLDS.name: ("key", "text"),
-    THROTTLES.name: ("key", "text"),
+    HOLDS.name: ("key", "text", "cause", "fix"),
+    THROTTLES.name: ("key", "text", "cause", "fix"),
     ROUTES.name: ("key",),
 }
 _HASHES: Final[dict[str, tuple[str, ...]]] = {

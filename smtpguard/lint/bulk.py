@@ -25,7 +25,7 @@ from smtpguard.mailauth.domains import organizational
 _CATEGORY: Final = "content.spam"
 _GUIDELINES: Final = "support.google.com/a/answer/81126, 2026-03-21"
 
-_MARKS: Final = (b"list-unsubscribe", b"list-unsubscribe-post", b"list-id", b"feedback-id")
+_MARKS: Final = frozenset((b"list-unsubscribe", b"list-unsubscribe-post", b"list-id", b"feedback-id"))
 _PRECEDENCES: Final = (b"bulk", b"list")
 
 
@@ -37,9 +37,7 @@ def is_bulk(message: Message) -> bool:
     """
     named = message.by_name
     precedence = named.get(b"precedence")
-    if not any(mark in named for mark in _MARKS) and (
-        precedence is None or precedence[0].unfolded.lower() not in _PRECEDENCES
-    ):
+    if _MARKS.isdisjoint(named) and (precedence is None or precedence[0].unfolded.lower() not in _PRECEDENCES):
         return False
     submitted = message.first(b"auto-submitted")
     if submitted is not None and submitted.unfolded.lower().startswith(b"auto-replied"):
@@ -242,7 +240,10 @@ def body_unsubscribe_link(message: Message) -> Hits:
 
 
 def _says_so(text: str) -> bool:
-    lowered = " ".join(text.lower().replace("\u0307", "").split())  # a Turkish capital I leaves its dot behind
+    lowered = text.lower()
+    if _WORDS[0] in lowered:  # as in most mail; what follows reads the text word by word
+        return True
+    lowered = " ".join(lowered.replace("\u0307", "").split())  # a Turkish capital I leaves its dot behind
     if any(word in lowered for word in _WORDS):
         return True
     unescaped = html.unescape(lowered) if "&" in lowered else lowered

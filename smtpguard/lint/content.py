@@ -11,16 +11,16 @@ from collections.abc import Iterator
 from itertools import chain, islice
 from typing import Final
 
-from smtpguard.lint import leftovers
+from smtpguard.lint import leftovers, marks
 from smtpguard.lint.attachments import BLOCKED, ending_of, is_disguised, is_turned, is_zip, listing_of
 from smtpguard.lint.bulk import is_bulk
 from smtpguard.lint.evidence import of_field
 from smtpguard.lint.finding import Evidence, Hit, Severity, Stage
-from smtpguard.lint.links import judged_text, judged_url
+from smtpguard.lint.links import is_harmless, judged_text, judged_url
 from smtpguard.lint.place import in_part
 from smtpguard.lint.rule import Hits, rule
 from smtpguard.mail.header import decoded
-from smtpguard.mail.links import ip_literal, parse
+from smtpguard.mail.links import ip_literal
 from smtpguard.mail.message import Message
 from smtpguard.mail.mime import Part
 from smtpguard.mail.reply import clean
@@ -42,6 +42,7 @@ _GUIDELINES: Final = "Google sender guidelines (support.google.com/a/answer/8112
     reference="Gmail, file types blocked (support.google.com/mail/answer/6590)",
     predicts=[("Google", "552 5.7.0"), ("Outlook", "hides the file from its reader")],
     answer="552 5.7.0",
+    when=marks.NAMED,
 )
 def blocked_attachment(message: Message) -> Hits:
     """Attachments are of types that receivers take.
@@ -118,6 +119,7 @@ def _named(message: Message, part: Part, name: str) -> Evidence:
         ("Google", "421 4.7.0 (support.google.com/a/answer/3726730, 2026-02-15)"),
         ("Yahoo", "554 [PH01] (senders.yahooinc.com/smtp-error-codes, 2026-02-15)"),
     ],
+    when=marks.LINK,
 )
 def link_deceptive(message: Message) -> Hits:
     """A link leads where it seems to lead.
@@ -141,13 +143,14 @@ def link_deceptive(message: Message) -> Hits:
 def _link_hits(message: Message) -> Iterator[Hit]:
     for body in message.bodies.texts:
         for link in body.links:
-            for words, severity in judged_url(link.url):
+            for words, severity in judged_url(link.to):
                 yield Hit(words, in_part(message, body.part, link.text), severity=severity)
     for page in message.bodies.pages:
-        for url, text in page.links:
-            for words, severity in judged_url(url):
-                yield Hit(words, in_part(message, page.part, url), severity=severity)
-            if (found := judged_text(message, url, text)) is not None:
+        for url, text, to in page.links:
+            if not is_harmless(to):
+                for words, severity in judged_url(to):
+                    yield Hit(words, in_part(message, page.part, url), severity=severity)
+            if "." in text and (found := judged_text(message, to, text)) is not None:
                 words, severity = found
                 yield Hit(words, in_part(message, page.part, url, shown=f"{text} -> {url}"), severity=severity)
 
@@ -163,6 +166,7 @@ def _link_hits(message: Message) -> Iterator[Hit]:
     category="content.spam",
     reference="RFC 5322 3.6.5 (Subject); the merge tags of Liquid, Handlebars, Jinja, Mailchimp",
     predicts=[("readers", "complaints, which lower the reputation")],
+    when=marks.TEMPLATE,
 )
 def template_leftover(message: Message) -> Hits:
     """The template of a message was filled in.
@@ -201,22 +205,24 @@ def _leftover_hits(message: Message) -> Iterator[Hit]:
 def _test_links(message: Message) -> Iterator[Hit]:
     said: set[str] = set()
     for page in message.bodies.pages:
-        for url, _text in page.links:
-            if (words := leftovers.in_url(url)) and words not in said:
+        is_filled_in = not leftovers.may_be_in_url("\n".join([link.url for link in page.links]))
+        for url, _text, to in page.links:
+            if not is_filled_in and (words := leftovers.in_url(url)) and words not in said:
                 said.add(words)
                 yield Hit(f"a link was not filled in: {_quoted(words)}", in_part(message, page.part, url))
-            yield from _test_link(message, page.part, url, url, said)
+            if to.host and to.host not in said:
+                said.add(to.host)
+                yield from _test_link(message, page.part, to.host, url)
     for body in message.bodies.texts:
         for link in body.links:
-            yield from _test_link(message, body.part, link.url, link.text, said)
+            host = link.to.host
+            if host and host not in said:
+                said.add(host)
+                yield from _test_link(message, body.part, host, link.text)
 
 
-def _test_link(message: Message, part: Part, url: str, written: str, said: set[str]) -> Iterator[Hit]:
-    """A link to a test machine, each host once; in plain text it may be a log's."""
-    host = parse(url).host
-    if not host or host in said:
-        return
-    said.add(host)
+def _test_link(message: Message, part: Part, host: str, written: str) -> Iterator[Hit]:
+    """A link to a test machine; in plain text it may be a log's."""
     shown = clean(host, utf8=True)
     if leftovers.is_of_a_test(host):
         severity = Severity.INFO if part.content_type == "text/plain" else None

@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from smtpguard.lint import marks
 from smtpguard.lint.evidence import at_offset, of_field
 from smtpguard.lint.facts import Dkim, Now, Offers, Signatures, Signing
 from smtpguard.lint.finding import Hit, Severity, Stage
 from smtpguard.lint.rule import Hits, rule
 from smtpguard.mail.message import Message
-from smtpguard.mailauth.dkim import MIN_BITS, Cause, DkimStatus, Signature, Verdict
+from smtpguard.mailauth.dkim import MIN_BITS, Cause, DkimStatus, Verdict
+from smtpguard.mailauth.dkim_field import Signature
 
 _DKIM: Final = "auth.dkim"
 _BULK: Final = "support.google.com/mail/answer/81126, 2026-03-21"
@@ -42,6 +44,7 @@ def _about(signature: Signature, words: str, severity: Severity | None = None) -
     reference=f"RFC 6376 2.7; {_BULK}",
     predicts=[_GOOGLE, ("Google", "550 5.7.26 (support.google.com/a/answer/3726730, 2026-02-15)")],
     answer="550 5.7.20",
+    when=marks.UNSIGNED,
 )
 def dkim_none(found: Signatures, signing: Signing) -> Hits:
     """A message is signed with DKIM.
@@ -65,6 +68,7 @@ def dkim_none(found: Signatures, signing: Signing) -> Hits:
     reference="RFC 6376 6.1.3",
     predicts=[_UNSIGNED, _GOOGLE],
     answer="550 5.7.20",
+    when=marks.BODY_HASH,
 )
 def dkim_body_hash(found: Signatures) -> Hits:
     """The body is still the one that was signed.
@@ -93,6 +97,7 @@ def dkim_body_hash(found: Signatures) -> Hits:
     reference="RFC 6376 6.1.1, 6.1.3",
     predicts=[_UNSIGNED, _GOOGLE],
     answer="550 5.7.20",
+    when=marks.VERDICT,
 )
 def dkim_signature_bad(dkim: Dkim) -> Hits:
     """A signature verifies with the key that its domain publishes.
@@ -129,6 +134,7 @@ def _judged(verdict: Verdict, message: str, all_: Iterable[Verdict], fix: str = 
     reference="RFC 6376 3.6.1, 3.6.2.2, 6.1.2",
     predicts=[_GOOGLE, ("Microsoft", "550 5.7.515 Dkim= Fail (learn.microsoft.com, 2026-06-15)")],
     answer="550 5.7.20",
+    when=marks.VERDICT,
 )
 def dkim_key_missing(dkim: Dkim) -> Hits:
     """The key of a signature stands in the DNS, alone, and suits the signature.
@@ -182,6 +188,7 @@ _GOOD_BITS: Final = 2048
     reference=f"RFC 8301 3.1, 3.2; RFC 8463 2; {_BULK}",
     predicts=[("Google", f"a key under 1024 bits counts as none ({_BULK})"), _UNSIGNED],
     answer="550 5.7.21",
+    when=marks.VERDICT,
 )
 def dkim_weak(dkim: Dkim) -> Hits:
     """A signature is made with an algorithm and a key that receivers take.
@@ -225,6 +232,7 @@ _MIME: Final = frozenset({b"content-type", b"mime-version"})
     category=_DKIM,
     reference="RFC 6376 5.4.1, 8.2, 8.15; RFC 8058 4",
     predicts=[("Google, Yahoo", f"no unsubscribe button where its fields are not signed ({_BULK})")],
+    when=marks.COVERAGE,
 )
 def dkim_coverage(message: Message, found: Signatures) -> Hits:
     """A signature covers the fields that people see, and the whole body.
@@ -273,6 +281,7 @@ _SOON_S: Final = 86_400
     category=_DKIM,
     reference="RFC 6376 3.5",
     predicts=[("all receivers", "an expired signature counts as none (RFC 6376 3.5 x=)")],
+    when=marks.TIMES,
 )
 def dkim_time(found: Signatures, now: Now) -> Hits:
     """A signature holds now and for as long as mail may wait in queues.
@@ -308,6 +317,7 @@ def _span(seconds: float) -> str:
     category=_DKIM,
     reference="RFC 6376 5.3, 3.4",
     predicts=[("receivers behind a relay that rewrites", "counts as unsigned (RFC 6376 6.1)")],
+    when=marks.FRAGILE | marks.EIGHT_BIT | marks.LINES,
 )
 def dkim_fragile(message: Message, found: Signatures, offers: Offers) -> Hits:
     """A signed message has nothing that a later hop must rewrite.

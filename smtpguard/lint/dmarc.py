@@ -7,39 +7,19 @@ nothing is said; where we see no signature but one may be added ("either"), it i
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
+from smtpguard.lint import marks
 from smtpguard.lint.facts import Dmarc, Egress, Signatures, Signing
 from smtpguard.lint.finding import Evidence, Hit, Severity, Stage
 from smtpguard.lint.rule import Hits, rule
-from smtpguard.mailauth.dmarc import Discovered, aligned
+from smtpguard.mailauth.dmarc import Discovered
 from smtpguard.mailauth.domains import organizational
 
 _DMARC: Final = "auth.dmarc"
 _CODES: Final = "support.google.com/a/answer/3726730, 2026-02-15"
 _BULK: Final = "support.google.com/mail/answer/81126, 2026-03-21"
 _MICROSOFT: Final = ("Microsoft, bulk senders", "550 5.7.515 (learn.microsoft.com, 2026-06-15)")
-
-
-class _Legs(NamedTuple):
-    """What stands for the From domain."""
-
-    spf: bool
-    dkim: bool
-
-
-def _legs(dmarc: Dmarc) -> _Legs:
-    """Which of SPF and DKIM pass for an aligned domain, in the view of RFC 9989."""
-
-    def of(name: str) -> str:
-        return dmarc.organizational.get(name) or organizational(name)
-
-    policy = dmarc.walked.policy
-    strict_spf, strict_dkim = (policy.aspf, policy.adkim) if policy else ("r", "r")
-    return _Legs(
-        bool(dmarc.spf_domain) and aligned(dmarc.spf_domain, dmarc.header_from, strict_spf, of),
-        any(aligned(domain, dmarc.header_from, strict_dkim, of) for domain in dmarc.dkim_domains),
-    )
 
 
 def _hit(dmarc: Dmarc, message: str, fix: str = "", severity: Severity | None = None) -> Hit:
@@ -52,7 +32,7 @@ def _hit(dmarc: Dmarc, message: str, fix: str = "", severity: Severity | None = 
 
 def _unaligned(dmarc: Dmarc, found: Signatures, signing: Signing) -> tuple[str, Severity | None] | None:
     """What passes instead, and how sure we are that nothing aligned does; None where something does, or may yet."""
-    if dmarc.walked.fault or signing.signed == "after" or any(_legs(dmarc)):
+    if dmarc.walked.fault or signing.signed == "after" or any(dmarc.legs):
         return None
     passing = [f"SPF passes for {dmarc.spf_domain}"] if dmarc.spf_domain else ["SPF does not pass"]
     others = ", ".join(dict.fromkeys(dmarc.dkim_domains[:3]))
@@ -81,6 +61,7 @@ def _align(domain: str) -> str:
         ("Microsoft", "550 5.7.509 (learn.microsoft.com, 2026-06-15)"),
     ],
     answer="550 5.7.26",
+    when=marks.UNALIGNED,
 )
 def dmarc_will_fail(dmarc: Dmarc, found: Signatures, signing: Signing) -> Hits:
     """Mail passes DMARC where the From domain asks for mail that fails to be refused.
@@ -111,6 +92,7 @@ def dmarc_will_fail(dmarc: Dmarc, found: Signatures, signing: Signing) -> Hits:
     reference=f"RFC 9989 4.4; {_BULK}",
     predicts=[("Google, bulk senders", f"421 4.7.32 / 550 5.7.32 ({_CODES})"), _MICROSOFT],
     answer="550 5.7.26",
+    when=marks.UNALIGNED,
 )
 def dmarc_unaligned(dmarc: Dmarc, found: Signatures, signing: Signing) -> Hits:
     """Mail has an aligned SPF or DKIM pass even where the From domain's policy asks for nothing.
@@ -194,7 +176,7 @@ def dmarc_single_leg(dmarc: Dmarc, signing: Signing) -> Hits:
     Fix: have both: sign with d= the From domain, and use an envelope sender of that domain from an address in its SPF
     record.
     """
-    legs = _legs(dmarc)
+    legs = dmarc.legs
     if dmarc.walked.policy is None or dmarc.walked.fault:
         return
     if legs.spf and not legs.dkim and signing.signed != "after":
@@ -284,6 +266,6 @@ def from_impersonates_freemail(dmarc: Dmarc, egress: Egress) -> Hits:
     own submission server.
     """
     provider = _PROVIDERS.get(dmarc.header_from)
-    if provider and egress.addresses and not any(_legs(dmarc)):
+    if provider and egress.addresses and not any(dmarc.legs):
         ours = egress.addresses[0].address
         yield _hit(dmarc, f"From is an address at {dmarc.header_from} ({provider}), but the mail leaves from {ours}")

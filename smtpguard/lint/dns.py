@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from smtpguard.lint import marks
 from smtpguard.lint.facts import DnsFaults
 from smtpguard.lint.finding import Evidence, Hit, Severity, Stage
 from smtpguard.lint.rule import Hits, rule
@@ -27,6 +28,7 @@ _NAMED: Final = 3
         ("Google", "451 4.7.26, if it cannot look it up either (support.google.com/a/answer/3726730, 2026-02-15)")
     ],
     answer="451 4.4.3",
+    when=marks.UNKNOWN,
 )
 def dns_temperror(faults: DnsFaults) -> Hits:
     """The DNS answers what is asked about a message.

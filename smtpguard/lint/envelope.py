@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from smtpguard.lint import marks
 from smtpguard.lint.facts import SenderDomain
 from smtpguard.lint.finding import Evidence, Hit, Severity, Stage
 from smtpguard.lint.names import path_fault, why_local
@@ -36,6 +37,7 @@ def shown_path(path: bytes) -> Evidence:
     ],
     answer="553 5.1.7",
     certain=True,
+    when=marks.PATH,
 )
 def sender_syntax(envelope: Envelope) -> Hits:
     """The envelope sender is a mailbox in the grammar of SMTP.
@@ -137,6 +139,7 @@ def sender_null_mx(domain: SenderDomain) -> Hits:
         ("Postfix", "450 4.1.8 Sender address rejected: Domain not found (postconf(5))"),
     ],
     answer="553 5.1.8",
+    when=marks.LOCAL,
 )
 def sender_not_fqdn(envelope: Envelope) -> Hits:
     """The envelope sender has a domain name that means something outside this network.
@@ -162,6 +165,7 @@ def sender_not_fqdn(envelope: Envelope) -> Hits:
     reference="RFC 5321 6.1; RFC 3464 2",
     predicts=[("mox", "452 4.5.3")],
     answer="452 4.5.3",
+    when=marks.NULL,
 )
 def null_sender_many_rcpts(envelope: Envelope) -> Hits:
     """Mail without an envelope sender goes to one recipient.

@@ -13,10 +13,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from smtpguard.mail.once import once
+from smtpguard.mailauth.dmarc import aligned
 from smtpguard.mailauth.dns import Answer, IpAddress, Mx, Status
+from smtpguard.mailauth.domains import organizational
+from smtpguard.mailauth.spf import SpfStatus
 
 if TYPE_CHECKING:
-    from smtpguard.mailauth.dkim import Signature, Verdict
+    from smtpguard.mailauth.dkim import Verdict
+    from smtpguard.mailauth.dkim_field import Signature
     from smtpguard.mailauth.dmarc import Discovered
     from smtpguard.mailauth.spf import Result
 
@@ -73,7 +78,7 @@ class RcptDomain(MailDomain):
     """A recipient's."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Spf:
     """SPF of one identity, by each of our egress addresses (RFC 7208)."""
 
@@ -81,26 +86,36 @@ class Spf:
     domain: str
     results: Mapping[IpAddress, Result]
 
+    @once
+    def passing(self) -> str:
+        """The domain, where it passes for every address; else ""."""
+        return self.domain if all(result.status is SpfStatus.PASS for result in self.results.values()) else ""
+
 
 class HeloSpf(Spf):
     """SPF of the name that we say EHLO with, whatever the sender: mail without one (<>) is judged by it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Dkim:
+class Dkim(NamedTuple):
     """The message's signatures, each parsed and, as far as keys could be had, verified (RFC 6376)."""
 
     verdicts: tuple[Verdict, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Signatures:
+class Signatures(NamedTuple):
     """The message's signatures as parsed, their body hashes checked: no DNS."""
 
     signatures: tuple[Signature, ...]
 
 
-@dataclass(frozen=True, slots=True)
+class Legs(NamedTuple):
+    """What stands for the From domain."""
+
+    spf: bool
+    dkim: bool
+
+
+@dataclass(frozen=True)
 class Dmarc:
     """The policy that holds for the From domain, by tree walk and by public suffix list (RFC 9989, RFC 7489).
 
@@ -116,6 +131,20 @@ class Dmarc:
     """The d= of the signatures that pass."""
     organizational: Mapping[str, str] = field(default_factory=dict)
     """By tree walk (`dmarc.org`), of the domains above; where one is not here, the public suffix list is asked."""
+
+    @once
+    def legs(self) -> Legs:
+        """Which of SPF and DKIM pass for an aligned domain, in the view of RFC 9989."""
+
+        def of(name: str) -> str:
+            return self.organizational.get(name) or organizational(name)
+
+        policy = self.walked.policy
+        strict_spf, strict_dkim = (policy.aspf, policy.adkim) if policy else ("r", "r")
+        return Legs(
+            bool(self.spf_domain) and aligned(self.spf_domain, self.header_from, strict_spf, of),
+            any(aligned(domain, self.header_from, strict_dkim, of) for domain in self.dkim_domains),
+        )
 
 
 class Listing(NamedTuple):
@@ -150,15 +179,13 @@ class Egress:
     """How the connection to the next hop is secured."""
 
 
-@dataclass(frozen=True, slots=True)
-class SenderListings:
+class SenderListings(NamedTuple):
     """Blocklist entries of the domains that stand for the sender: MAIL FROM, From, d= (organizational domains)."""
 
     by_domain: Mapping[str, tuple[Listing, ...]]
 
 
-@dataclass(frozen=True, slots=True)
-class LinkListings:
+class LinkListings(NamedTuple):
     """Blocklist entries of the hosts that links of the message lead to."""
 
     by_domain: Mapping[str, tuple[Listing, ...]]
@@ -189,8 +216,7 @@ class Now(float):
     """Seconds since the epoch."""
 
 
-@dataclass(frozen=True, slots=True)
-class ByProvider:
+class ByProvider(NamedTuple):
     """The recipients' providers (classify/providers.toml), for limits that differ: name to number of recipients."""
 
     recipients: Mapping[str, int]

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from smtpguard.lint import marks
 from smtpguard.lint.evidence import at_offset, in_field, of_field, shown
 from smtpguard.lint.facts import Now
 from smtpguard.lint.finding import Evidence, Hit, Severity, Stage
@@ -38,6 +39,7 @@ _START: Final = Evidence("", 1, 0)
     predicts=[("Google", f"550 5.7.1 ({_GOOGLE})")],
     answer="550 5.6.0",
     certain=True,
+    when=marks.FROM,
 )
 def from_missing_or_many(message: Message) -> Hits:
     """A message has one From: field with one address in it.
@@ -80,6 +82,7 @@ _SINGLE: Final = frozenset(b"date sender reply-to to cc bcc message-id in-reply-
     predicts=[("Google", f"550 5.7.1, duplicate headers ({_GOOGLE})")],
     answer="550 5.6.0",
     certain=True,
+    when=marks.REPEATED,
 )
 def singleton_duplicated(message: Message) -> Hits:
     """Date, Subject, To, Message-ID and their like stand once in a message.
@@ -109,6 +112,7 @@ DAYS_BEHIND: Final = 15
     reference="RFC 5322 3.6.1",
     predicts=[("Yahoo", f"554, Date outside of range ({_YAHOO})")],
     answer="550 5.6.0",
+    when=marks.DATE,
 )
 def date_missing_or_off(message: Message, now: Now) -> Hits:
     """A message has a Date: field that says when it was written.
@@ -147,6 +151,7 @@ MESSAGE_ID_LIMIT: Final = 500
     reference="RFC 5322 3.6.4",
     predicts=[("Google", f"550 5.7.1 ({_GOOGLE})")],
     answer="550 5.6.0",
+    when=marks.MESSAGE_ID,
 )
 def message_id_missing_or_bad(message: Message) -> Hits:
     """A message has a Message-ID: field, `<something@domain>`, of its own.
@@ -188,6 +193,7 @@ def _wrong_with_id(value: bytes) -> str:
     predicts=[("Google", f"550 5.7.1, malformed ({_GOOGLE})"), ("others", "554 5.6.0")],
     answer="550 5.6.0",
     certain=True,
+    when=marks.SYNTAX,
 )
 def header_syntax(message: Message) -> Hits:
     """Every line of the header section is a field, `Name: value`, or the continuation of one.
@@ -239,6 +245,7 @@ def _wrong_with_line(stray: Stray) -> str:
     reference="RFC 6532 3, RFC 2047",
     predicts=[("Google", f"550 5.7.1, unicode character in a disallowed header ({_GOOGLE})")],
     answer="550 5.6.7",
+    when=marks.RAW,
 )
 def raw_8bit_header(message: Message, envelope: Envelope) -> Hits:
     """A header section is ASCII, unless the message is sent with SMTPUTF8.
@@ -277,6 +284,7 @@ _FORBIDDING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?|<[^<>]*>?', re.DOTALL)
         ("Google", f"550 5.7.1, Encoded-word syntax is not permitted ({_GOOGLE})"),
         ("Yahoo", f"554, header can not be decoded ({_YAHOO})"),
     ],
+    when=marks.ENCODED,
 )
 def encoded_word_bad(message: Message) -> Hits:
     """Encoded words, `=?utf-8?Q?caf=C3=A9?=`, are whole, short and in a place where they are read.
@@ -333,6 +341,7 @@ _LISTS: Final = frozenset(b"to cc references".split())
     reference="https://support.google.com/a/answer/14016360",
     predicts=[("Google", "552 5.3.4 (support.google.com/a/answer/14016360)")],
     answer="552 5.3.4",
+    when=marks.LONG,
 )
 def header_limits(message: Message) -> Hits:
     """A header section stays within 500 KB and 5,000 fields, a field within 32 KB, a Subject within 998 characters.
@@ -378,6 +387,7 @@ _TRACES: Final[Mapping[bytes, str]] = {
     category=_MALFORMED,
     reference="RFC 5322 3.6.3, RFC 5321 4.4, 6.3",
     predicts=[("Google", f"554 5.4.6, 50 hops ({_GOOGLE})")],
+    when=marks.TRACE,
 )
 def leak_or_forged(message: Message) -> Hits:
     """A message that is sent has no Bcc: recipients and no field that only the delivering host writes.

@@ -14,6 +14,7 @@ from typing import Final
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
+from smtpguard.lint import marks
 from smtpguard.lint.finding import Hit, Severity, Stage
 from smtpguard.lint.place import in_part
 from smtpguard.lint.rule import Hits, rule
@@ -34,6 +35,7 @@ _GUIDELINES: Final = "Google sender guidelines (support.google.com/a/answer/8112
     category="content.spam",
     reference="RFC 2046 5.1.4; SpamAssassin MIME_HTML_ONLY",
     predicts=[("SpamAssassin, rspamd", "points (MIME_HTML_ONLY)")],
+    when=marks.PAGE,
 )
 def html_only(message: Message) -> Hits:
     """A message in HTML says the same in plain text.
@@ -59,6 +61,7 @@ def html_only(message: Message) -> Hits:
     category="content.spam",
     reference=_GUIDELINES,
     predicts=[("mail programs", "strip it, and show the rest otherwise than you saw it"), ("filters", "points")],
+    when=marks.PAGE,
 )
 def html_broken(message: Message) -> Hits:
     """HTML in mail is whole, and without what mail programs strip.
@@ -82,7 +85,8 @@ _TOKEN = re.compile(
 _TO_CLOSE: Final = ("table", "style", "title", "script", "textarea", "select")
 
 
-_TO_CLOSE_TAG = re.compile(rf"<(/?(?:{'|'.join(_TO_CLOSE)}))\b", re.IGNORECASE)
+# classes of two letters instead of a flag: `re` passes over what begins with none of them
+_TO_CLOSE_TAG = re.compile(rf"<(/?(?:{'|'.join(''.join(f'[{c}{c.upper()}]' for c in name) for name in _TO_CLOSE)}))\b")
 
 
 def _form_hits(message: Message, page: Page) -> Iterator[Hit]:
@@ -98,7 +102,7 @@ def _form_hits(message: Message, page: Page) -> Iterator[Hit]:
         if words not in said:
             said.add(words)
             yield Hit(words, in_part(message, page.part, _start_of(node), shown=_tag_of(node)), severity=severity)
-    if relative := next(filter(_is_relative, (link.url for link in page.links)), ""):
+    if relative := next((link.url for link in page.links if not link.to.scheme and _is_relative(link.url)), ""):
         base = page.tree.css_first("base[href]")
         words = "a link depends on <base href>" if base else "a relative link leads nowhere"
         yield Hit(words, in_part(message, page.part, relative), severity=None if base else Severity.INFO)
@@ -137,8 +141,8 @@ def _seems_closed(html: str) -> bool:
     """Whether it is hardly worth to look closer: a page that opens as much as it closes, commented or not."""
     if html.count("<!--") != html.count("-->") or html.rfind("<") > html.rfind(">"):
         return False
-    counts = Counter(map(str.lower, _TO_CLOSE_TAG.findall(html)))
-    return all(counts[name] == counts[f"/{name}"] for name in _TO_CLOSE)
+    found = [name.lower() for name in _TO_CLOSE_TAG.findall(html)]
+    return not found or all(found.count(name) == found.count(f"/{name}") for name in _TO_CLOSE)
 
 
 _STRIPPED: Final = "script, form, object, embed, applet, iframe, frameset, meta[http-equiv], link[rel~=stylesheet]"
@@ -194,6 +198,7 @@ _SPLIT_WORD = re.compile(f"(?:[A-Za-z]{{1,3}}[{_UNSEEN}]+){{2,}}[A-Za-z]")
     category="content.spam",
     reference=_GUIDELINES,
     predicts=[("Google", "the spam folder")],
+    when=marks.PAGE,
 )
 def html_hidden_text(message: Message) -> Hits:
     """The text of a page is in sight.
@@ -239,6 +244,7 @@ CLIPPED_OCTETS: Final = 102 << 10
     category="content.spam",
     reference="Gmail's clipping at 102 KB (observed)",
     predicts=[("Google", "shows the first 102 KB, [Message clipped]")],
+    when=marks.PAGE,
 )
 def html_clipped(message: Message) -> Hits:
     """An HTML part has at most 102 KB.

@@ -8,23 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
-from itertools import chain
 from typing import Final
 
 from smtpguard.lint import leftovers
 from smtpguard.lint.finding import Severity
-from smtpguard.mail.links import ip_literal, is_shortener, mixed_scripts, parse, shown_host
+from smtpguard.mail.links import Url, ip_literal, is_shortener, mixed_scripts, shown_host
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import clean
 from smtpguard.mailauth.domains import organizational, to_ascii
 
 Judged = tuple[str, Severity | None]
 """What is wrong, and how severe it is where that is not the rule's own severity."""
+_WEB: Final = ("https", "http")
 
 
-def judged_url(link: str) -> Iterator[Judged]:
+def is_harmless(url: Url) -> bool:
+    """Whether `judged_url` has nothing to say, told quickly."""
+    return url.scheme in _WEB and not url.userinfo and _judged_host(url.host) is None
+
+
+def judged_url(url: Url) -> Iterator[Judged]:
     """What is wrong with a link by itself."""
-    url = parse(link)
     if url.scheme in ("javascript", "vbscript", "data"):
         yield f"a link runs {url.scheme}: and leads nowhere", None
     if not url.host:
@@ -51,7 +55,7 @@ def _judged_host(host: str) -> Judged | None:
     return None
 
 
-def judged_text(message: Message, link: str, text: str) -> Judged | None:
+def judged_text(message: Message, url: Url, text: str) -> Judged | None:
     """Whether the text of a link is a host, and another one than it leads to.
 
     A person's own trackers are mild: the text names the sender's domain. So is a bare name, which may be a brand's.
@@ -59,7 +63,7 @@ def judged_text(message: Message, link: str, text: str) -> Judged | None:
     shown = shown_host(text) if "." in text else None
     if shown is None:
         return None
-    host = parse(link).host
+    host = url.host
     if not host or _organization(host) == _organization(shown.host):
         return None
     own = {_organization(box.domain) for box in message.mailboxes(b"from") if box.domain}
@@ -89,11 +93,14 @@ _SKIPPED: Final = frozenset(_EVERYBODYS.split())
 
 def link_domains(message: Message) -> tuple[str, ...]:
     """The hosts that links of a message lead to (A-labels), each once, in order; without addresses and everybody's."""
-    texts = (link.url for text in message.bodies.texts for link in text.links)
-    pages = (link.url for page in message.bodies.pages for link in page.links)
+    if message.words is not None:
+        return ()
+    texts, pages = message.bodies
+    hosts = dict.fromkeys([link.to.host for text in texts for link in text.links])
+    hosts |= dict.fromkeys([link.to.host for page in pages for link in page.links])
     found: dict[str, None] = {}
-    for url in chain(texts, pages):
-        host = _public_host(parse(url).host)
+    for each in hosts:
+        host = _public_host(each)
         if host:
             found[host] = None
             if len(found) == MAX_DOMAINS:

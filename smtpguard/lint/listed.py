@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable
 from typing import Final
 
+from smtpguard.lint import marks
 from smtpguard.lint.facts import Egress, LinkListings, Listing, SenderListings
 from smtpguard.lint.finding import Evidence, Hit, Severity, Stage
 from smtpguard.lint.rule import Hits, rule
@@ -116,6 +117,7 @@ def egress_listed_minor(egress: Egress) -> Hits:
     reference="RFC 5782 2.3; spamhaus.org/blocklists/domain-blocklist",
     predicts=[("receivers that use domain lists", "550 5.7.1 with the list's name")],
     answer="550 5.7.1",
+    when=marks.LISTED,
 )
 def domain_listed(listings: SenderListings) -> Hits:
     """No domain that stands for the sender is on a domain blocklist.
@@ -142,6 +144,7 @@ def domain_listed(listings: SenderListings) -> Hits:
         ("Yahoo", "553/554 [PH01] (senders.yahooinc.com/smtp-error-codes, 2026-02-15)"),
     ],
     answer="550 5.7.1",
+    when=marks.LISTED,
 )
 def url_domain_listed(listings: LinkListings) -> Hits:
     """No link in a message leads to a domain that is on a blocklist.

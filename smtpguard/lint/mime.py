@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from smtpguard.lint import marks
 from smtpguard.lint.evidence import at_offset
 from smtpguard.lint.facts import ByProvider, Offers
 from smtpguard.lint.finding import Hit, Severity, Stage
 from smtpguard.lint.rule import Hits, rule
 from smtpguard.mail.message import Message
 from smtpguard.mail.mime import Fault, FaultKind, Part
-from smtpguard.mail.octets import LINE_LIMIT, first_bare_newline
+from smtpguard.mail.octets import LINE_LIMIT
 from smtpguard.mail.session import Envelope
 
 _MALFORMED: Final = "message.malformed"
@@ -34,6 +35,7 @@ _MALFORMED: Final = "message.malformed"
         ("others", "500, 554 5.6.0"),
     ],
     answer="550 5.6.0",
+    when=marks.LINES,
 )
 def line_too_long(message: Message) -> Hits:
     """No line of a message has more than 998 octets.
@@ -60,6 +62,7 @@ def line_too_long(message: Message) -> Hits:
     predicts=[("Postfix", "521 5.5.2 (smtpd_forbid_bare_newline)"), ("others", "550 5.5.2")],
     answer="550 5.5.2",
     certain=True,
+    when=marks.BARE,
 )
 def bare_newline(message: Message) -> Hits:
     """Every line of the body ends with CR and LF, and neither stands alone.
@@ -70,7 +73,7 @@ def bare_newline(message: Message) -> Hits:
     Fix: have the program end lines with CRLF, all of them; text that it did not write itself (attachments, templates)
     goes through the mail library, which mends or encodes it.
     """
-    at = first_bare_newline(message.raw, message.body_offset, message.size)
+    at = message.body_bare_at
     if at is not None:
         octet = "CR" if message.raw[at : at + 1] == b"\r" else "LF"
         yield Hit(f"the body has a bare {octet}", at_offset(message, at))
@@ -88,6 +91,7 @@ _8BIT: Final = frozenset({"8bit", "binary"})
     reference="RFC 6152 2, RFC 2045 6.2",
     predicts=[("any without 8BITMIME", "554 5.6.3; or it encodes the body anew and the DKIM signature breaks")],
     answer="554 5.6.3",
+    when=marks.EIGHT_BIT,
 )
 def eight_bit_undeclared(message: Message, envelope: Envelope, offers: Offers) -> Hits:
     """Octets above 127 in a body are declared, in MAIL and in MIME, and the next hop takes them.
@@ -139,6 +143,7 @@ _MOST: Final = 5
         ("others", "554 5.6.0"),
     ],
     answer="550 5.6.0",
+    when=marks.STRUCTURE,
 )
 def mime_structure(message: Message) -> Hits:
     """The parts of a message can be told apart and decoded.
@@ -198,6 +203,7 @@ def _bad_base64(part: Part) -> Fault | None:
     predicts=[("the next hop", "552 5.3.4")],
     answer="552 5.3.4",
     certain=True,
+    when=marks.LARGE,
 )
 def too_large(message: Message, offers: Offers) -> Hits:
     """A message is no larger than the next hop says it takes (SIZE).
@@ -227,6 +233,7 @@ LARGEST_AT: Final[Mapping[str, int]] = dict.fromkeys(("outlook.com", "hotmail.co
     category="message.too_large",
     reference="RFC 1870 6",
     predicts=[("Google, Yahoo, Apple", "552 5.3.4"), ("Microsoft", "552 5.3.4, 550 5.2.3")],
+    when=marks.LARGE,
 )
 def large_for_provider(message: Message, by_provider: ByProvider, envelope: Envelope) -> Hits:
     """A message is no larger than its recipients' providers take.

@@ -7,6 +7,7 @@ take it. Nothing is looked up.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Final, NamedTuple
 
@@ -30,7 +31,7 @@ _ROUTE = re.compile(rb"@[^:\"]*:")
 # atext of RFC 5322 3.2.3, non-ASCII as RFC 6531 3.3 adds it
 _ATEXT: Final = rb"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\x80-\xff-]"
 # Dot-string = Atom *("."  Atom);  Quoted-string = DQUOTE *QcontentSMTP DQUOTE
-_LOCAL = re.compile(rb'%(a)s+(?:\.%(a)s+)*|"(?:[ !#-\[\]-~\x80-\xff]|\\[ -~])*"' % {b"a": _ATEXT})
+LOCAL_PART = re.compile(rb'%(a)s+(?:\.%(a)s+)*|"(?:[ !#-\[\]-~\x80-\xff]|\\[ -~])*"' % {b"a": _ATEXT})
 # the same with dots anywhere: Japanese mobile networks gave such addresses out for years
 _DOTTED = re.compile(rb"(?:%b|\.)+" % _ATEXT)
 # sub-domain = Let-dig [Ldh-str], of A-labels
@@ -41,7 +42,7 @@ _LITERAL = re.compile(r"\[(IPv6:)?([0-9A-Fa-f:.]+)\]", re.IGNORECASE)
 
 def path_fault(path: bytes, *, utf8: bool) -> PathFault | None:
     """What a strict server says of a path that is neither null nor `postmaster`; `utf8`: the mail has SMTPUTF8."""
-    route = _ROUTE.match(path)
+    route = _ROUTE.match(path) if path[:1] == b"@" else None
     local, at, domain = path[route.end() if route else 0 :].rpartition(b"@")
     if not at:
         return PathFault("it has no @")
@@ -51,18 +52,19 @@ def path_fault(path: bytes, *, utf8: bool) -> PathFault | None:
         return PathFault("it is not ASCII, and the mail was not sent with SMTPUTF8")
     if len(local) > MAX_LOCAL:
         return PathFault(f"the part before the @ has {len(local)} octets, more than {MAX_LOCAL}")
-    return _domain_fault(domain.decode("utf-8", "replace")) or _local_fault(local)
+    return domain_fault(domain.decode("utf-8", "replace")) or _local_fault(local)
 
 
 def _local_fault(local: bytes) -> PathFault | None:
-    if _LOCAL.fullmatch(local):
+    if LOCAL_PART.fullmatch(local):
         return None
     if _DOTTED.fullmatch(local):
         return PathFault("the part before the @ has a dot at an end or two in a row, and no quotes", is_odd=True)
     return PathFault("the part before the @ is empty or has characters that need quotes")
 
 
-def _domain_fault(domain: str) -> PathFault | None:
+@lru_cache(maxsize=8192)
+def domain_fault(domain: str) -> PathFault | None:
     if domain.startswith("["):
         return None if literal(domain) else PathFault("the address in brackets is none")
     name = to_ascii(domain)
@@ -128,6 +130,7 @@ def is_inside(address: IPv4Address | IPv6Address) -> bool:
     return any(address in network for network in _INSIDE)
 
 
+@lru_cache(maxsize=4096)
 def why_local(host: str) -> str:
     """Why a host or domain name (lower case) means nothing outside this network, or ""."""
     if host.startswith("["):
@@ -140,3 +143,36 @@ def why_local(host: str) -> str:
         if suffix in _LOCAL_SUFFIXES:
             return f".{suffix} names exist on this network only ({_LOCAL_SUFFIXES[suffix]})"
     return ""
+
+
+MEANT: Final = {
+    "gmial.com": "gmail.com",
+    "gmai.com": "gmail.com",
+    "gmal.com": "gmail.com",
+    "gamil.com": "gmail.com",
+    "gnail.com": "gmail.com",
+    "gmaill.com": "gmail.com",
+    "gmail.con": "gmail.com",
+    "gmail.co": "gmail.com",
+    "gmail.cm": "gmail.com",
+    "gmail.comm": "gmail.com",
+    "googlemail.con": "googlemail.com",
+    "hotmial.com": "hotmail.com",
+    "hotmai.com": "hotmail.com",
+    "hotnail.com": "hotmail.com",
+    "hotmail.con": "hotmail.com",
+    "hotmail.co": "hotmail.com",
+    "outlok.com": "outlook.com",
+    "outlook.con": "outlook.com",
+    "yaho.com": "yahoo.com",
+    "yahooo.com": "yahoo.com",
+    "yhaoo.com": "yahoo.com",
+    "yahoo.con": "yahoo.com",
+    "yahoo.cm": "yahoo.com",
+    "iclod.com": "icloud.com",
+    "icloud.con": "icloud.com",
+    "aol.con": "aol.com",
+    "gmx.dee": "gmx.de",
+    "web.dee": "web.de",
+}
+"""Domains that hardly anybody means."""

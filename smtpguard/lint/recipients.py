@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from smtpguard.lint import marks
 from smtpguard.lint.envelope import shown_path
 from smtpguard.lint.facts import Offers, RcptDomain
 from smtpguard.lint.finding import Evidence, Hit, Severity, Stage
-from smtpguard.lint.names import is_inside, literal, path_fault
+from smtpguard.lint.names import MEANT, is_inside, literal, path_fault
 from smtpguard.lint.rule import Hits, rule
 from smtpguard.mail.session import Envelope, Recipient
 from smtpguard.mailauth.dns import Answer, IpAddress, Status
@@ -29,6 +30,7 @@ _DOMAIN: Final = "recipient.domain"
     predicts=[("Google", "553 5.1.3 (support.google.com/a/answer/3726730, 2026-02-15)")],
     answer="553 5.1.3",
     certain=True,
+    when=marks.PATH,
 )
 def rcpt_syntax(recipient: Recipient, envelope: Envelope) -> Hits:
     """A recipient is a mailbox in the grammar of SMTP.
@@ -190,6 +192,7 @@ def mx_fault(host: str, answers: Sequence[Answer[IpAddress]]) -> str:
     reference="RFC 6531 3.5",
     predicts=[("any server without SMTPUTF8", "553 5.6.7 (RFC 6531 3.5)")],
     answer="553 5.6.7",
+    when=marks.FOREIGN,
 )
 def rcpt_needs_smtputf8(recipient: Recipient, offers: Offers) -> Hits:
     """A recipient with non-ASCII characters goes by a next hop that offers SMTPUTF8.
@@ -203,39 +206,6 @@ def rcpt_needs_smtputf8(recipient: Recipient, offers: Offers) -> Hits:
         yield Hit("the recipient's address is not ASCII, and the next hop lacks SMTPUTF8", shown_path(recipient.path))
 
 
-_MEANT: Final = {
-    "gmial.com": "gmail.com",
-    "gmai.com": "gmail.com",
-    "gmal.com": "gmail.com",
-    "gamil.com": "gmail.com",
-    "gnail.com": "gmail.com",
-    "gmaill.com": "gmail.com",
-    "gmail.con": "gmail.com",
-    "gmail.co": "gmail.com",
-    "gmail.cm": "gmail.com",
-    "gmail.comm": "gmail.com",
-    "googlemail.con": "googlemail.com",
-    "hotmial.com": "hotmail.com",
-    "hotmai.com": "hotmail.com",
-    "hotnail.com": "hotmail.com",
-    "hotmail.con": "hotmail.com",
-    "hotmail.co": "hotmail.com",
-    "outlok.com": "outlook.com",
-    "outlook.con": "outlook.com",
-    "yaho.com": "yahoo.com",
-    "yahooo.com": "yahoo.com",
-    "yhaoo.com": "yahoo.com",
-    "yahoo.con": "yahoo.com",
-    "yahoo.cm": "yahoo.com",
-    "iclod.com": "icloud.com",
-    "icloud.con": "icloud.com",
-    "aol.con": "aol.com",
-    "gmx.dee": "gmx.de",
-    "web.dee": "web.de",
-}
-"""Domains that hardly anybody means."""
-
-
 @rule(
     "RCP007",
     "rcpt-domain-typo",
@@ -244,6 +214,7 @@ _MEANT: Final = {
     category=_DOMAIN,
     reference="RFC 5321 5.1",
     predicts=[("the misspelled domain", "a bounce, or a spam trap that takes it")],
+    when=marks.TYPO,
 )
 def rcpt_domain_typo(recipient: Recipient) -> Hits:
     """The domain of a recipient is not a known misspelling of a large provider's.
@@ -253,6 +224,6 @@ def rcpt_domain_typo(recipient: Recipient) -> Hits:
 
     Fix: ask the person for the right address, and have the sign-up form point out such domains.
     """
-    meant = _MEANT.get(recipient.domain)
+    meant = MEANT.get(recipient.domain)
     if meant:
         yield Hit(f"the recipient's domain {recipient.domain} is probably meant to be {meant}", Evidence(meant))

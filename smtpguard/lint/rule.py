@@ -53,6 +53,8 @@ class Rule:
     """Asked only of mail that counts as bulk."""
     by_default: bool
     """Whether it is on without being named; those that are not cost more than they tell most people."""
+    when: int = 0
+    """The marks of which one must be there for it to have anything to say (`marks.py`); 0: it is always asked."""
 
     @property
     def family(self) -> str:
@@ -82,6 +84,7 @@ def rule(
     certain: bool = False,
     bulk: bool = False,
     by_default: bool = True,
+    when: int = 0,
 ) -> Callable[[Callable[..., Hits]], Callable[..., Hits]]:
     """Register a function as a rule; ValueError on a mistake. `answer`: `"550 5.6.0"`, "" where it never refuses."""
 
@@ -110,6 +113,7 @@ def rule(
             certain,
             bulk,
             by_default,
+            when,
         )
         return check
 

@@ -2,12 +2,17 @@
 
 `Ruleset(...)` does the choosing; `run` calls the rules of one stage over the facts at hand and never raises: a rule of
 ours that breaks is skipped like one that lacks a fact.
+
+Two things make it quick. Which rules there are to ask is worked out once for each shape of mail (`_Asked`): which facts
+it has, which are missing, which marks (`marks.py`). And of facts that last, the same object for many messages, silence
+is remembered: rules that said nothing of them are not asked again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any, Final, Literal
 
 from smtpguard.lint import (
@@ -21,11 +26,12 @@ from smtpguard.lint import (
     headers,
     html,
     listed,
+    marks,
     mime,
     recipients,
     spf,
 )
-from smtpguard.lint.facts import Egress, HeloSpf, Missing, RcptDomain, SenderDomain, Signing, Spf
+from smtpguard.lint.facts import Dmarc, Egress, HeloSpf, Missing, RcptDomain, SenderDomain, Signing, Spf
 from smtpguard.lint.finding import Action, Finding, Hit, Skipped, Stage
 from smtpguard.lint.rule import RULES, Rule
 from smtpguard.mail.patterns import matches
@@ -47,11 +53,11 @@ FAMILIES: Final = (
 )
 """The files that hold the rules: importing one registers what it has."""
 
-LASTING: Final = frozenset({SenderDomain, RcptDomain, Spf, HeloSpf, Egress, Signing})
-"""Facts that many messages share, the same object each time: rules that need nothing else and had nothing to say of one
-are not asked about it again."""
-MAX_SILENT: Final = 4096
-"""Such facts that are remembered, for each stage."""
+LASTING: Final = frozenset({SenderDomain, RcptDomain, Spf, HeloSpf, Egress, Signing, Dmarc})
+"""Facts that many messages share, the same object each time."""
+MAX_SILENT: Final = 8192
+"""Such facts that are remembered, those of each shape of mail by themselves."""
+MAX_SHAPES: Final = 1024
 
 Mode = Literal["off", "observe", "enforce"]
 
@@ -108,22 +114,28 @@ def action_of(rule: Rule, mode: Mode, chosen: Mapping[str, Action]) -> Action:
     return Action.REJECT if mode == "enforce" and rule.is_certain else Action.OBSERVE
 
 
-class _Plan:
-    """The rules of a stage, with the facts that each wants as a number in `wants`, where like wants stand once."""
+_numbers = count()
 
-    def __init__(self, rules: Iterable[Rule]) -> None:
-        listed = tuple(rules)
-        self.wants = tuple(dict.fromkeys(rule.needs for rule in listed))
-        self.rules = tuple((rule, self.wants.index(rule.needs)) for rule in listed)
-        self.lasting = tuple(number for number, needs in enumerate(self.wants) if LASTING.issuperset(needs))
-        self.silent: dict[tuple[int, ...], tuple[Any, ...]] = {}
-        """By number and identity, lasting facts of which no rule says anything; held, so that the identity stays."""
 
-    def hush(self, number: int, given: tuple[Any, ...]) -> None:
-        """No rule said anything of these."""
-        if len(self.silent) >= MAX_SILENT:
-            self.silent.clear()
-        self.silent[number, *map(id, given)] = given
+class _Asked:
+    """The rules that mail of one shape is asked about, in order."""
+
+    def __init__(self, rules: Iterable[Rule], kinds: Sequence[type], missing: Sequence[type], seen: int) -> None:
+        self.number = next(_numbers)
+        """Never another's: what is silent of this shape is told by it."""
+        self.rules: list[Rule] = []
+        self.skipped: list[tuple[str, type]] = []
+        """Rules by code that lack a fact, and which. One that was not asked for is not told of."""
+        for rule in rules:
+            lack = next((kind for kind in rule.needs if kind not in kinds or kind in missing), None)
+            if lack is not None and lack in missing:
+                self.skipped.append((rule.code, lack))
+            elif lack is None and (not rule.when or rule.when & seen):
+                self.rules.append(rule)
+        lasting = [rule for rule in self.rules if LASTING.issuperset(rule.needs)]
+        self.passing = [rule for rule in self.rules if rule not in lasting]
+        """Those to ask even where the others are known to be silent."""
+        self.lasting = tuple(dict.fromkeys(kind for rule in lasting for kind in rule.needs))
 
 
 class Ruleset:
@@ -143,11 +155,9 @@ class Ruleset:
                 self._by_mode.add(rule.code)
             if action is not Action.OFF:
                 self._by_stage[rule.stage].append(rule)
-        self._plans = {
-            (stage, is_bulk): _Plan(rule for rule in rules if is_bulk or not rule.is_bulk)
-            for stage, rules in self._by_stage.items()
-            for is_bulk in (False, True)
-        }
+        self._shapes: dict[tuple[Any, ...], _Asked] = {}
+        self._silent: dict[tuple[int, ...], list[Any]] = {}
+        """By shape and identity, lasting facts of which no rule says anything; held, so that the identity stays."""
         self._acts = {stage: self._is_acting(stage) for stage in Stage}
 
     def needs(self, stage: Stage) -> frozenset[type]:
@@ -192,44 +202,62 @@ class Ruleset:
         facts: Mapping[type, Any],
         report: Report,
         *,
+        seen: int = marks.ALL,
         is_bulk: bool = False,
         exempt: frozenset[str] = frozenset(),
         rcpt: bytes | None = None,
-    ) -> None:
-        """Ask the rules of a stage; what they say is added to `report`. A fact that is not in `facts` is missing.
+    ) -> bool:
+        """Ask the rules of a stage; what they say is added to `report`. Rules that want a fact beyond `facts` are not.
 
-        `exempt`: the codes that `self.exempt` gave for this mail. `rcpt` is noted in the findings.
+        `seen`: the marks of this mail; rules that have nothing to say without others are passed over. `exempt`: the
+        codes that `self.exempt` gave for this mail. `rcpt` is noted in the findings. True: nothing was said, nor will
+        there be when the same facts that last come with whatever others.
         """
-        plan = self._plans[stage, is_bulk]
-        wanted: list[tuple[Any, ...] | Missing | None] = [_given(needs, facts) for needs in plan.wants]
-        unheard = {}
-        for number in () if exempt else plan.lasting:
-            given = wanted[number]
-            if type(given) is not tuple:
-                continue
-            if (number, *map(id, given)) in plan.silent:
-                wanted[number] = None
+        missing: tuple[type, ...] = ()
+        if Missing in map(type, facts.values()):
+            missing = tuple([kind for kind, fact in facts.items() if type(fact) is Missing])
+        shape = (stage, is_bulk, seen, exempt, missing, *facts)
+        asked = self._shapes.get(shape) or self._shaped(shape, facts)
+        for code, lack in asked.skipped:
+            report.skipped.append(Skipped(code, facts[lack].why))
+        rules = asked.rules
+        held: list[Any] = []
+        unheard: tuple[int, ...] | None = None
+        if asked.lasting:
+            held = [facts[kind] for kind in asked.lasting]
+            key = (asked.number, *map(id, held))
+            if key not in self._silent:
+                unheard = key
+            elif asked.passing:
+                rules = asked.passing
             else:
-                unheard[number] = given
-        for rule, number in plan.rules:
-            given = wanted[number]
-            if given is None or rule.code in exempt:
-                continue
-            if type(given) is Missing:
-                report.skipped.append(Skipped(rule.code, given.why))
-                continue
+                return not asked.skipped
+        for rule in rules:
             try:
-                hits = list(rule.check(*given))
+                hits = list(rule.check(*[facts[kind] for kind in rule.needs]))
             except Exception as error:
                 report.faults.append(error)
                 report.skipped.append(Skipped(rule.code, f"fault: {type(error).__name__}"))
-                unheard.pop(number, None)
+                unheard = None
                 continue
             if hits:
                 report.findings += [self._finding(rule, hit, rcpt) for hit in hits]
-                unheard.pop(number, None)
-        for number, silent in unheard.items():
-            plan.hush(number, silent)
+                if LASTING.issuperset(rule.needs):
+                    unheard = None
+        if unheard is not None:
+            if len(self._silent) >= MAX_SILENT:
+                self._silent.clear()
+            self._silent[unheard] = held
+        return not (rules or asked.skipped)
+
+    def _shaped(self, shape: tuple[Any, ...], facts: Mapping[type, Any]) -> _Asked:
+        """The rules for mail of a shape that was not seen before."""
+        stage, is_bulk, seen, exempt, missing = shape[:5]
+        rules = [rule for rule in self._by_stage[stage] if rule.code not in exempt and (is_bulk or not rule.is_bulk)]
+        if len(self._shapes) >= MAX_SHAPES:
+            self._shapes.clear()
+        asked = self._shapes[shape] = _Asked(rules, tuple(facts), missing, seen)
+        return asked
 
     def _finding(self, rule: Rule, hit: Hit, rcpt: bytes | None) -> Finding:
         action = self.actions[rule.code]
@@ -252,14 +280,3 @@ class Ruleset:
             hit.ttl,
             rcpt,
         )
-
-
-def _given(needs: tuple[type, ...], facts: Mapping[type, Any]) -> tuple[Any, ...] | Missing | None:
-    """These facts; Missing where one is, None where one was not asked for."""
-    given = tuple(map(facts.get, needs))
-    for fact in given:
-        if fact is None:
-            return None
-        if type(fact) is Missing:
-            return fact
-    return given

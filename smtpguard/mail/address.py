@@ -15,6 +15,8 @@ from smtpguard.mail.session import Envelope, Recipient
 
 # The common form: no quote, backslash, blank, bracket or non-ASCII octet between the brackets.
 _COMMON = re.compile(rb"(?:FROM|TO):<([!#-;=?-\[\]-~]*)>(?: +(.*))?", re.IGNORECASE | re.DOTALL)
+_PLAIN_MAIL = re.compile(rb"FROM:<([!#-;=?-\[\]-~]*)>", re.IGNORECASE)  # ... and no parameter
+_PLAIN_RCPT = re.compile(rb"TO:<([!#-;=?-\[\]-~]+)>", re.IGNORECASE)
 # RFC 5321 4.1.2: Path = "<" [ A-d-l ":" ] Mailbox ">"; Quoted-string may hold blanks, brackets and quoted pairs.
 # Outside of quotes a backslash (RFC 821) may not stand before a character that could end the path.
 # RFC 5321 wants no blank after the colon; many clients send one, and it frames nothing.
@@ -50,6 +52,8 @@ def parse_mail(argument: bytes, *, offered: frozenset[str] | None = None) -> Env
 
     `offered`: the keywords of our EHLO (None: all), for parameters that depend on one.
     """
+    if plain := _PLAIN_MAIL.fullmatch(argument):
+        return Envelope(plain[1])
     path, parameters = _frame(argument, Verb.MAIL)
     envelope = Envelope(path)
     passed: list[bytes] = []
@@ -85,6 +89,8 @@ def parse_mail(argument: bytes, *, offered: frozenset[str] | None = None) -> Env
 
 def parse_rcpt(argument: bytes, *, smtputf8: bool = False, offered: frozenset[str] | None = None) -> Recipient:
     """The recipient of a `RCPT` with this argument (the part after `RCPT `); SyntaxRefused if there is none."""
+    if plain := _PLAIN_RCPT.fullmatch(argument):
+        return Recipient(plain[1])
     path, parameters = _frame(argument, Verb.RCPT)
     if not path:
         raise SyntaxRefused(501, (5, 1, 3), "the null path <> is no recipient", Verb.RCPT)

@@ -10,9 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
+from io import IncrementalNewlineDecoder
 from typing import Final
 
 END: Final = b"\r\n.\r\n"
+_DOT: Final = b"\r\n."
 _FIELD: Final = b"\nreceived:"
 _ANY_NEWLINE = re.compile(rb"\r\n|\r|\n")
 
@@ -31,36 +33,32 @@ class DataScanner:
     message itself, `received` the number of `Received:` fields in its header section.
     """
 
-    __slots__ = (
-        "_begin_of_line",
-        "_begun",
-        "_header_tail",
-        "_in_header",
-        "_normalize",
-        "_tail",
-        "_virtual",
-        "fault",
-        "received",
-        "size",
-    )
+    fault: FramingFault | None = None
+    size = 0
+    received = 0
+    _tail = b"\r\n"  # a virtual CRLF before the first line: `.CRLF` at once is an empty message
+    _virtual = 2  # octets at the front of the tail that nobody sent
+    _begun = False
+    _begin_of_line = True
+    _in_header = True
+    _header_tail = b"\n"
 
     def __init__(self, *, normalize: bool = False) -> None:
-        self.fault: FramingFault | None = None
-        self.size = 0
-        self.received = 0
         self._normalize = normalize
-        self._tail = b"\r\n"  # a virtual CRLF before the first line: `.CRLF` at once is an empty message
-        self._virtual = 2  # octets at the front of the tail that nobody sent
-        self._begun = False
-        self._begin_of_line = True
-        self._in_header = True
-        self._header_tail = b"\n"
 
     def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
         """Scan the next octets: (checked wire bytes, None), or with what came after the end of data instead of None."""
-        tail = self._tail
-        octets = tail + data
-        end = _first_end(octets)
+        if (
+            self._virtual == len(self._tail)  # no border to look across
+            and data.endswith(END)
+            and data[0] != 0x2E
+            and data.rfind(_DOT, 0, len(data) - 3) < 0  # no line begins with a dot but the last
+        ):
+            self._tail = b""
+            return self._check(data[:-3], has_dots=False), b""
+        octets = self._tail + data
+        has_dots = octets.rfind(_DOT) >= 0  # from the right is what CPython is quick at
+        end = octets.find(END) if has_dots else -1
         rest: bytes | None = None
         if end >= 0:
             cut, rest = end + 2, octets[end + 5 :]
@@ -69,20 +67,19 @@ class DataScanner:
         self._tail = octets[cut:] if rest is None else b""
         chunk = octets[self._virtual : cut]
         self._virtual = max(0, self._virtual - cut)
-        return (self._check(chunk) if chunk else b""), rest
+        return (self._check(chunk, has_dots=has_dots) if chunk else b""), rest
 
-    def _check(self, chunk: bytes) -> bytes:
+    def _check(self, chunk: bytes, *, has_dots: bool) -> bytes:
         if self._normalize:
             chunk = self._mend(chunk)
-        else:
-            # Each end of a line takes two octets only where all are CRLF; in half the time that counting them takes.
-            lines = chunk.splitlines()
-            ends = len(lines) - (chunk[-1] not in b"\r\n")
-            if len(chunk) - len(b"".join(lines)) != 2 * ends:
-                self.fault = self.fault or FramingFault.BARE_NEWLINE
+        elif self.fault is None:
+            seen = IncrementalNewlineDecoder(None, translate=False)
+            seen.decode(chunk.decode("latin-1"), True)  # without a decoder it takes text
+            if seen.newlines not in ("\r\n", None):
+                self.fault = FramingFault.BARE_NEWLINE
         if b"\0" in chunk:
             self.fault = self.fault or FramingFault.NUL
-        dots = chunk.count(b"\r\n.") if chunk.rfind(b"\r\n.") >= 0 else 0  # mostly there is none
+        dots = chunk.count(_DOT) if has_dots or self._normalize else 0
         dots += self._begin_of_line and chunk.startswith(b".")
         self._begin_of_line = chunk.endswith(b"\r\n")
         self._begun = True
@@ -100,19 +97,15 @@ class DataScanner:
         return b"." + wire if self._begin_of_line and wire.startswith(b".") else wire
 
     def _count_received(self, chunk: bytes) -> None:
-        window = self._header_tail + chunk
-        end = window.find(b"\n\r\n")
-        if end >= 0:
-            self._in_header = False
-            window = window[: end + 1]
+        border = self._header_tail + chunk[:2]
+        if b"\n\r\n" in border:  # the empty line lies across it
+            self._in_header, window = False, border
+        else:
+            end = chunk.find(b"\n\r\n")
+            self._in_header = end < 0
+            window = self._header_tail + (chunk if end < 0 else chunk[: end + 1])
         self.received += window.lower().count(_FIELD)
         self._header_tail = window[1 - len(_FIELD) :]
-
-
-def _first_end(octets: bytes) -> int:
-    """`octets.find(END)`, in a third of the time: searching from the right is what CPython is quick at."""
-    last = octets.rfind(END)
-    return last if last < 0 or octets.rfind(END, 0, last + len(END) - 1) < 0 else octets.find(END)
 
 
 def _held_back(octets: bytes) -> int:

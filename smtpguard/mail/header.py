@@ -62,6 +62,7 @@ _CODECS: Final[Mapping[str, str]] = {
 }
 
 
+@lru_cache(maxsize=512)
 def codec_of(charset: str) -> str:
     """Python's name of a charset of mail (RFC 2978), whatever its case; "" for one that is unknown."""
     return _CODECS.get(charset.strip().lower(), "")
@@ -252,8 +253,29 @@ _DATE = re.compile(
 _DATE_LIMIT: Final = 200
 
 
+# the same as nearly all programs write it, to the second; what else there is, and 60 seconds, `_DATE` reads
+_USUAL_DATE = re.compile(
+    rb"\s?(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), )?(\d\d? [JFMASOND][a-z]{2} \d{4}) ([01]\d|2[0-3]):([0-5]\d):([0-5]\d)"
+    rb" ([+-]\d{4})(?: \([A-Z]{1,5}\))?"
+)
+
+
 def date(value: bytes) -> float | None:
     """Seconds since the epoch of a date-time; None where it is none."""
+    found = _USUAL_DATE.fullmatch(value)
+    if found is None:
+        return _date(value)
+    day, hour, minute, second, zone = found.groups()
+    midnight = _midnight(day, zone)
+    return None if midnight is None else midnight + 3600 * int(hour) + 60 * int(minute) + int(second)
+
+
+@lru_cache(maxsize=256)
+def _midnight(day: bytes, zone: bytes) -> float | None:
+    return _date(day + b" 00:00:00 " + zone)
+
+
+def _date(value: bytes) -> float | None:
     found = _DATE.fullmatch(_uncommented(value[:_DATE_LIMIT]).strip())
     if found is None:
         return None

@@ -17,6 +17,8 @@ from urllib.parse import unquote
 
 import re2
 
+from smtpguard.mail.octets import seeker
+
 MAX_URL: Final = 8192
 """Characters of a URL that are looked at; tracking links have up to some 3,000."""
 
@@ -37,17 +39,20 @@ class Url(NamedTuple):
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _WEB: Final = ("http", "https", "ftp")
-_PLAIN = re.compile(r"(https?)://([a-z0-9.-]*[a-z0-9])([/?#][!-~]*)?")
-"""What nearly all links are."""
+_ORIGIN = re.compile(r"(https?)://([a-z0-9.-]*[a-z0-9])")
+"""What nearly all links begin with, up to the path."""
 _IGNORED: Final = {ord(c): None for c in "\t\r\n"}
 _EDGES: Final = "".join(map(chr, range(33)))
 
 
 def parse(text: str) -> Url:
     """What a browser makes of a link's target; a relative one has neither scheme nor host."""
-    plain = _PLAIN.fullmatch(text, 0, MAX_URL)
-    if plain is not None and "xn--" not in plain[2] and len(plain[2]) < MAX_HOST:
-        return Url(plain[1], "", plain[2], plain[3] or "")
+    path = text.find("/", len("https://"))
+    if path < 0:
+        path = len(text)
+    origin = _origin(text[:path]) if path < MAX_HOST else None
+    if origin is not None and len(text) <= MAX_URL and text.isascii() and text.isprintable() and " " not in text:
+        return Url(origin[0], "", origin[1], text[path:])
     text = text[:MAX_URL].translate(_IGNORED).strip(_EDGES)
     match = _SCHEME.match(text)
     scheme = match[1].lower() if match else ""
@@ -61,6 +66,13 @@ def parse(text: str) -> Url:
     bracket = where.find("]") + 1 if where.startswith("[") else 0
     host = where[:bracket] if bracket else where.partition(":")[0]
     return Url(scheme, userinfo if at else "", canonical_host(host[:MAX_HOST]), rest[authority.end() :])
+
+
+@lru_cache(maxsize=4096)
+def _origin(text: str) -> tuple[str, str] | None:
+    """Scheme and host of the usual form; None where a closer look is needed."""
+    found = _ORIGIN.fullmatch(text)
+    return None if found is None or "xn--" in found[2] else (found[1], found[2])
 
 
 _AUTHORITY = re.compile(r"[^/\\?#]*")
@@ -105,10 +117,25 @@ class TextLink(NamedTuple):
         """With its scheme, which `www.` leaves out."""
         return self.text if self.text[:4].lower() == "http" else f"http://{self.text}"
 
+    @property
+    def to(self) -> Url:
+        """What a browser makes of it."""
+        return parse(self.url)
+
+
+def may_have_links(text: str) -> bool:
+    """Whether a closer look is worth it: False where `links_in` finds none, and mostly then."""
+    octets = text.encode("utf-8", "surrogatepass")
+    return ("/" in text and _has_scheme(octets)) or _has_www(octets)
+
+
+_has_scheme = seeker(b"://")
+_has_www = seeker(b"www.")
+
 
 def links_in(text: str) -> Iterator[TextLink]:
     """What mail programs make a link of: http:, https: and www., without the punctuation behind it."""
-    if "://" not in text and "www." not in text:
+    if not may_have_links(text):
         return
     for found in _IN_TEXT.finditer(text):
         yield TextLink(found[0].rstrip(_BEHIND), found.start())

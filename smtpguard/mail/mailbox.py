@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from smtpguard.mail.header import decoded
@@ -59,7 +60,10 @@ VALUE_LIMIT: Final = 64 << 10
 
 def mailboxes(value: bytes) -> tuple[Mailbox, ...]:
     """The entries of an address list as it stands behind the colon, from left to right."""
-    value = value[:VALUE_LIMIT]
+    return _remembered(value) if len(value) <= _SHORT else _mailboxes(value[:VALUE_LIMIT])
+
+
+def _mailboxes(value: bytes) -> tuple[Mailbox, ...]:
     text = value.strip()
     angle = text.find(b"<")
     phrase = text[:angle].rstrip() if angle >= 0 else b""
@@ -68,6 +72,11 @@ def mailboxes(value: bytes) -> tuple[Mailbox, ...]:
         return tuple(_Entries(value).entries())
     offset = len(value) - len(value.lstrip())
     return (Mailbox(_name(phrase), _text(found[1]), _text(found[2]).lower(), text, offset),)
+
+
+_SHORT: Final = 200
+_remembered = lru_cache(maxsize=1024)(_mailboxes)
+"""Programs, and people, write themselves into From the same way each time."""
 
 
 def _text(octets: bytes) -> str:

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import cached_property
 from mmap import MADV_DONTNEED, mmap
 from typing import TYPE_CHECKING, Final
 
 from smtpguard.mail.fields import HEADER_LIMIT, Fields, unfolded
+from smtpguard.mail.header import codec_of, structured, to_text
+from smtpguard.mail.links import may_have_links
 from smtpguard.mail.mailbox import Mailbox, mailboxes
 from smtpguard.mail.mime import Part, outline, walk
-from smtpguard.mail.octets import Buffer, LongLines, first_8bit, long_lines, newlines
+from smtpguard.mail.octets import Buffer, LongLines, first_8bit, first_bare_newline, is_plain, long_lines, newlines
+from smtpguard.mail.once import once
 from smtpguard.mail.reply import clean
 from smtpguard.mail.session import Session
 
 if TYPE_CHECKING:
     from smtpguard.mail.page import Bodies
 
+WORDS_LIMIT: Final = 1 << 18
+"""Octets of a message that may be looked at as nothing but text."""
 HEAD_OCTETS: Final = 65_536
 """How much of a message is kept at hand for reading header fields."""
 
@@ -30,10 +34,18 @@ def header_field(head: bytes, name: bytes) -> str:
 
     `head` is the beginning of a message with CRLF line ends, as sent on the wire (a field never begins with a dot).
     """
+    return header_fields(head, name)[0]
+
+
+def header_fields(head: bytes, *names: bytes) -> list[str]:
+    """The same of several names, with one look at the header section."""
     end = head.find(b"\r\n\r\n")
     section = head if end < 0 else head[:end]
     lowered = section.lower()
-    needle = name + b":"
+    return [_first(section, lowered, name + b":") for name in names]
+
+
+def _first(section: bytes, lowered: bytes, needle: bytes) -> str:
     if lowered.startswith(needle):
         start = 0
     else:
@@ -55,12 +67,12 @@ def header_field(head: bytes, name: bytes) -> str:
 _QUEUE_ID = re.compile(r"\bid ([0-9A-Za-z-]{6,32})(?=[\s;]|$)", re.IGNORECASE)
 
 
-def queue_id_of(head: bytes) -> str:
+def queue_id_in(received: str) -> str:
     """The queue id in the topmost `Received:` of a message, which the MTA that hands it to us has written; "" if none.
 
     For MTAs that tell no IDENT by XFORWARD: Exim, and Postfix for mail of its own (sendmail(1), bounces).
     """
-    found = _QUEUE_ID.search(header_field(head, b"received"))
+    found = _QUEUE_ID.search(received) if received else None
     return found[1] if found else ""
 
 
@@ -103,7 +115,7 @@ class Message(Fields):
             super().__init__(raw[: self.body_offset].removesuffix(b"\r\n"))
         self._mailboxes: dict[bytes, tuple[Mailbox, ...]] = {}
 
-    @cached_property
+    @once
     def root(self) -> Part:
         """The message as a MIME part, with the parts below it."""
         return outline(self)
@@ -116,22 +128,62 @@ class Message(Fields):
         """What the fields of a name (lower case) list (RFC 5322 3.4), with entries that are no address."""
         found = self._mailboxes.get(name)
         if found is None:
-            found = self._mailboxes[name] = tuple(box for field in self.all(name) for box in mailboxes(field.value))
+            fields = self.by_name.get(name, ())
+            if len(fields) == 1:
+                found = mailboxes(fields[0].value)
+            else:
+                found = tuple([box for field in fields for box in mailboxes(field.value)])
+            self._mailboxes[name] = found
         return found
 
-    @cached_property
+    @once
     def bodies(self) -> Bodies:
         """The texts and pages that a reader is shown, each read once."""
         from smtpguard.mail.page import bodies  # brings the HTML parser with it, which most commands do without
 
         return bodies(self.root)
 
-    @cached_property
+    @once
+    def words(self) -> str | None:
+        """The text of a message that is nothing but text, of a known charset, as it stands and without links.
+
+        None for any other. Of such a message `root` and `bodies` say no more: no part, no fault, no page, no file.
+        """
+        named, raw = self.by_name, self.raw
+        if not isinstance(raw, bytes) or self.size > WORDS_LIMIT or b"content-disposition" in named:
+            return None
+        typed, encoded = named.get(b"content-type"), named.get(b"content-transfer-encoding")
+        charset = "us-ascii"
+        if typed is not None:
+            kind, params = structured(typed[0].value)
+            charset = params.get("charset") or charset
+            if len(typed) > 1 or kind != "text/plain" or "name" in params or not codec_of(charset):
+                return None
+        if encoded is not None and (len(encoded) > 1 or structured(encoded[0].value).value not in ("7bit", "8bit")):
+            return None
+        if b"mime-version" not in named and (typed is not None or encoded is not None):
+            return None
+        text = to_text(raw[self.body_offset :], charset)
+        return None if may_have_links(text) else text
+
+    @once
     def body_8bit_at(self) -> int | None:
         """Where the body's first octet above 127 stands; None: it is US-ASCII."""
+        if isinstance(self.raw, bytes) and self.raw.isascii():
+            return None
         return first_8bit(self.raw, self.body_offset, self.size)
 
-    @cached_property
+    @once
+    def is_plain(self) -> bool:
+        """Whether the body is plain text, as `octets.is_plain` has it."""
+        return is_plain(self.raw, self.body_offset)
+
+    @once
+    def body_bare_at(self) -> int | None:
+        """Where the body's first CR or LF stands that is not part of a CRLF; None: there is none."""
+        return None if self.is_plain else first_bare_newline(self.raw, self.body_offset, self.size)
+
+    @once
     def long_lines(self) -> LongLines | None:
         """The lines, of header and body, that are longer than SMTP takes; None where none is."""
         return long_lines(self.raw)
@@ -143,7 +195,7 @@ class Message(Fields):
 
     def let_go(self) -> None:
         """Forget what was read of the body: parts hold their message, which else waits for the garbage collector."""
-        for read in ("root", "bodies"):
+        for read in ("root", "bodies", "words"):
             self.__dict__.pop(read, None)
 
     def line_of(self, offset: int) -> int:

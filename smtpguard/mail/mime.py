@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 MAX_DEPTH: Final = 20
 MAX_PARTS: Final = 500
 MAX_PART_HEADER: Final = 64 << 10
+MAX_HEADERS: Final = 256 << 10
+"""Octets of the headers of all parts together."""
 MAX_DELIMITERS: Final = 20_000
 """Lines that look like a delimiter; of real ones there are no more than parts."""
 MAX_CONTENT: Final = 1 << 20
@@ -116,7 +118,7 @@ class Part:
 
     def text(self, limit: int = MAX_CONTENT) -> str:
         """`content` in its charset, with U+FFFD where it is not; Latin-1 where the charset is unknown."""
-        return to_text(self.content(limit), self.charset)
+        return to_text(self.content(limit), self.params.get("charset") or "us-ascii")
 
 
 _NO_DISPOSITION: Final = Structured("", {})
@@ -147,6 +149,7 @@ class _Outline:
         self._raw = raw
         self._parts_left = MAX_PARTS
         self._delimiters_left = MAX_DELIMITERS
+        self._headers_left = MAX_HEADERS
 
     def root(self, message: Message) -> Part:
         part = self._part(message, message.body_offset, message.size, "text/plain", 0)
@@ -158,23 +161,24 @@ class _Outline:
     def _below(self, start: int, end: int, default: str, depth: int) -> Part:
         """The part between two offsets, its header first."""
         raw = self._raw
-        reach = min(end, start + MAX_PART_HEADER)
+        reach = min(end, start + MAX_PART_HEADER, start + self._headers_left)
         if raw[start : min(end, start + 2)] == b"\r\n":
             header, body = b"", start + 2
         elif (gap := raw.find(b"\r\n\r\n", start, reach)) >= 0:
             header, body = raw[start:gap], gap + 4
         else:
             header, body = raw[start:reach].removesuffix(b"\r\n"), reach
+        self._headers_left -= len(header)
         part = self._part(Fields(header, start), body, end, default, depth)
         if body == reach < end:
-            part.faults += (Fault(FaultKind.HEADER, f"its header is longer than {MAX_PART_HEADER} octets", start),)
+            part.faults += (Fault(FaultKind.HEADER, f"its header is longer than {reach - start} octets", start),)
         return part
 
     def _part(self, header: Fields, start: int, end: int, default: str, depth: int) -> Part:
         self._parts_left -= 1
         faults: list[Fault] = []
         content_type, params = default, _NO_PARAMS
-        typed = header.first(b"content-type")
+        typed, encoded = map(header.first, _NEEDS_VERSION)
         if typed is not None:
             content_type, params = structured(typed.value)
             kind, slash, subtype = content_type.partition("/")
@@ -183,15 +187,14 @@ class _Outline:
                 faults.append(Fault(FaultKind.TYPE, text, typed.offset))
                 content_type, params = "text/plain", _NO_PARAMS
         part = Part(self._raw, header, content_type, params, "7bit", start, end, depth)
-        encoded = header.first(b"content-transfer-encoding")
         if encoded is not None:
             part.encoding = structured(encoded.value).value
             if part.encoding not in _ENCODINGS:
                 text = f"Content-Transfer-Encoding {_quoted(part.encoding)} is unknown"
                 faults.append(Fault(FaultKind.ENCODING, text, encoded.offset))
         for name in _NEEDS_VERSION:
-            if len(header.all(name)) > 1:
-                again = header.all(name)[1]
+            if len(same := header.all(name)) > 1:
+                again = same[1]
                 faults.append(
                     Fault(FaultKind.DUPLICATE, f"there is a second {again.name.decode()}: field", again.offset)
                 )

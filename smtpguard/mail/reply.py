@@ -69,6 +69,7 @@ class Reply:
     lines: tuple[str, ...] = ("",)
     enhanced: EnhancedCode | None = None
     verb: Verb = Verb.MAIL
+    _octets: bytes = field(default=b"", init=False, repr=False, compare=False)  # of `wire`, once it was asked for
 
     @property
     def klass(self) -> int:
@@ -88,9 +89,11 @@ class Reply:
 
         `utf8` lets printable non-ASCII text through (RFC 6531 3.7.4.2); else it becomes `?`.
         """
-        if len(self.lines) == 1:
-            return _wire_line(self.code, self.enhanced, self.lines[0], utf8)
-        return _wire(self.code, self.enhanced, self.lines, utf8)
+        if utf8:
+            return _wire(self.code, self.enhanced, self.lines, utf8=True)
+        if not self._octets:
+            object.__setattr__(self, "_octets", _wire(self.code, self.enhanced, self.lines, utf8=False))
+        return self._octets
 
     @classmethod
     def of(cls, text: str, verb: Verb = Verb.MAIL) -> Reply:
@@ -148,18 +151,12 @@ def _decode(text: bytes) -> str:
         return text.decode("latin-1")
 
 
-def _wire(code: int, enhanced: EnhancedCode | None, lines: tuple[str, ...], utf8: bool) -> bytes:
+def _wire(code: int, enhanced: EnhancedCode | None, lines: tuple[str, ...], *, utf8: bool) -> bytes:
     lead = f"{code}-{enhanced} " if enhanced else f"{code}-"
     room = MAX_LINE_OCTETS - len(lead)
     out = [lead.encode() + piece for line in lines for piece in fold(clean(line, utf8=utf8), room)]
     out[-1] = out[-1][:3] + b" " + out[-1][4:]
     return b"\r\n".join(out) + b"\r\n"
-
-
-@lru_cache(maxsize=1024)
-def _wire_line(code: int, enhanced: EnhancedCode | None, line: str, utf8: bool) -> bytes:
-    """A server says the same few lines again and again."""
-    return _wire(code, enhanced, (line,), utf8)
 
 
 def clean(text: str, *, utf8: bool = False) -> str:
@@ -226,8 +223,7 @@ class HopFailure:
 Answer = Reply | HopFailure
 
 
-@dataclass(frozen=True, slots=True)
-class Hop:
+class Hop(NamedTuple):
     """Who answered: the configured next hop's name, and the host it was."""
 
     next_hop: str

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Final, NamedTuple
 
 from smtpguard.mail.fields import Field
@@ -19,6 +20,7 @@ PIECE: Final = 131_072
 """Octets of the body taken at a time: large enough that the loop costs nothing, small enough for the CPU's cache."""
 
 _CRLF: Final = b"\r\n"
+_HASHES: Final = {name: partial(getattr(hashlib, name), usedforsecurity=False) for name in ("sha256", "sha1")}
 
 
 def simple_field(message: Message, field: Field) -> bytes:
@@ -29,6 +31,15 @@ def simple_field(message: Message, field: Field) -> bytes:
 def relaxed_field(name: bytes, value: bytes) -> bytes:
     """Name in lower case, colon, value unfolded with single blanks and none around it (RFC 6376 3.4.2)."""
     return name.lower() + b":" + _single(value.replace(_CRLF, b"")).strip(b" ")
+
+
+def relaxed_fields(fields: Iterable[tuple[bytes, Field]], *, is_tidy: bool) -> bytes:
+    """Fields in relaxed form by their names in lower case, a CRLF between two; `is_tidy`: as their header section."""
+    if not is_tidy:
+        return _CRLF.join([relaxed_field(name, field.value) for name, field in fields])
+    # all at once: what stands between two fields stands in none
+    text = b"\0".join([name + b":" + field.value.strip(b" \t\r\n") for name, field in fields])
+    return _single(text.replace(_CRLF, b"")).replace(b"\0", _CRLF)
 
 
 class Body(NamedTuple):
@@ -44,12 +55,14 @@ class Body(NamedTuple):
 
 def body_sums(message: Message, wanted: Iterable[Body]) -> dict[Body, tuple[bytes, int]]:
     """For each, the hash and the octets of the whole body in its form; the body is read once for a form."""
+    if message.is_plain:
+        return {body: _plain_sum(message, body) for body in wanted}
     sums: dict[Body, tuple[bytes, int]] = {}
     by_form: dict[str, list[Body]] = {}
     for body in wanted:
         by_form.setdefault(body.form, []).append(body)
     for form, bodies in by_form.items():
-        begun = [(body, hashlib.new(body.hash, usedforsecurity=False)) for body in bodies]
+        begun = [(body, _HASHES[body.hash]()) for body in bodies]
         octets = 0
         for piece in canonical_body(message.raw, message.body_offset, is_relaxed=form == "relaxed"):
             for body, sum_ in begun:
@@ -60,6 +73,25 @@ def body_sums(message: Message, wanted: Iterable[Body]) -> dict[Body, tuple[byte
             octets += len(piece)
         sums |= {body: (sum_.digest(), octets) for body, sum_ in begun}
     return sums
+
+
+def _plain_sum(message: Message, body: Body) -> tuple[bytes, int]:
+    """The same of a body that no form changes but at its end."""
+    raw, start, end = message.raw, message.body_offset, message.size
+    text = raw[max(start, end - PIECE) : end]
+    while not (kept := text.rstrip(_CRLF)) and start < end:  # nothing but blank lines
+        end -= len(text)
+        text = raw[max(start, end - PIECE) : end]
+    end -= len(text) - len(kept)
+    closing = _CRLF if kept or body.form == "simple" else b""
+    octets = end - start + len(closing)
+    if body.length is not None and body.length < octets:
+        end, closing = min(end, start + body.length), closing[: max(0, body.length - (end - start))]
+    sum_ = _HASHES[body.hash]()
+    for at in range(start, end, PIECE):
+        sum_.update(raw[at : min(end, at + PIECE)])
+    sum_.update(closing)
+    return sum_.digest(), octets
 
 
 def canonical_body(raw: Buffer, start: int, *, is_relaxed: bool, size: int = PIECE) -> Iterator[bytes]:

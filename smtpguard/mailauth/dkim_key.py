@@ -6,7 +6,6 @@ Nothing here is an exception: a record that is of no use is a `Key` that says wh
 
 from __future__ import annotations
 
-import binascii
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -16,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-from smtpguard.mailauth.tags import TagError, is_base64, parse_tags, shown, without_blanks
+from smtpguard.mailauth.tags import TagError, from_base64, parse_tags, shown, without_blanks
 
 MAX_EXPONENT_BITS: Final = 64
 """All keys in use have 65537 or 3; a huge exponent makes a verification cost as much as a signature."""
@@ -101,9 +100,9 @@ def _public(kind: str, given: bytes) -> tuple[RSAPublicKey | Ed25519PublicKey | 
     """The key in p=, or why there is none."""
     if not given:
         return None, "the key is revoked: its p= is empty"
-    if not is_base64(given):
+    octets = from_base64(given)
+    if octets is None:
         return None, "the key's p= is not base64"
-    octets = binascii.a2b_base64(given)
     if kind == "ed25519":
         if len(octets) != 32:  # RFC 8463 4.2: the key itself, no SubjectPublicKeyInfo
             return None, f"an Ed25519 key has 32 octets, the key's p= has {len(octets)}"

@@ -17,19 +17,24 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Final, NamedTuple
 
+from smtpguard.classify import PROVIDERS, Classification
 from smtpguard.config import PolicySettings, SuppressionSettings
 from smtpguard.mail.reply import EnhancedCode, Reply, Verb
+from smtpguard.policy.replies import stated
 
 PROBE_WITHIN_S: Final = 60.0
 """A throttle's attempt that has not come back after that time does not bar the next one."""
 ROUTED_S: Final = 3600.0
 """How long a route is remembered: the retry of an MTA comes within the hour."""
 QUOTED: Final = 300
-"""Characters of a refusal that are kept."""
+"""Characters of a refusal that are kept, and of what it means."""
 
 
 class Hold(NamedTuple):
-    """A scope whose refusals are held back. `code`, `enhanced` and `text` are what was said last."""
+    """A scope whose refusals are held back. `code`, `enhanced` and `text` are what was said last.
+
+    `provider`, `cause` and `fix` are what that meant, with the names that it gave; "" in what an older version kept.
+    """
 
     key: str
     since: float
@@ -41,6 +46,9 @@ class Hold(NamedTuple):
     enhanced: str
     text: str
     category: str
+    provider: str = ""
+    cause: str = ""
+    fix: str = ""
 
     def is_spent(self, now: float) -> bool:
         """Whether it was held for long enough: the true 5xx passes, until something is accepted or it is forgotten."""
@@ -53,7 +61,7 @@ class Hold(NamedTuple):
 
 
 class Throttle(NamedTuple):
-    """A pause for one provider's mail by one next hop; `delay` is its length in seconds."""
+    """A pause for one provider's mail by one next hop; `delay` is its length in seconds. The rest is as in Hold."""
 
     key: str
     since: float
@@ -65,6 +73,9 @@ class Throttle(NamedTuple):
     enhanced: str
     text: str
     category: str
+    provider: str = ""
+    cause: str = ""
+    fix: str = ""
 
     def is_barred(self, now: float) -> bool:
         """Whether mail is answered here: the pause is not over, or an attempt is under way."""
@@ -105,23 +116,22 @@ class Route(NamedTuple):
     next_hop: str
 
 
-def held(old: Hold | None, key: str, said: Reply, category: str, rule: PolicySettings, now: float) -> Hold:
+def held(old: Hold | None, key: str, said: Reply, meaning: Classification, rule: PolicySettings, now: float) -> Hold:
     """The hold after a refusal: a new one, or the old one with its next attempt later."""
     is_new = old is None or now >= old.forgotten_at
     since = now if is_new or old is None else old.since
     until = now + rule.hold if is_new or old is None else old.until
-    return Hold(key, since, until, now + rule.probe, rule.probe, *_words(said), category)
+    return Hold(key, since, until, now + rule.probe, rule.probe, *_words(said), *_meant(meaning))
 
 
 def throttled(
     old: Throttle | None,
     key: str,
     said: Reply,
-    category: str,
+    meaning: Classification,
     rule: PolicySettings,
     now: float,
     *,
-    retry_after: float | None = None,
     jitter: float = 0.0,
 ) -> Throttle:
     """The throttle after a refusal: twice as long as the last one, or as long as the text asks, `rule.max` at most.
@@ -132,9 +142,9 @@ def throttled(
         return old  # of a message that was under way when the pause began
     is_next = old is not None and now < old.until + rule.max
     delay = min(rule.max, old.delay * 2) if is_next and old is not None else rule.initial
-    if retry_after is not None:
-        delay = min(rule.max, max(delay, retry_after))
-    return Throttle(key, now, now + delay * (1 + jitter / 5), 0.0, delay, *_words(said), category)
+    if meaning.retry_after is not None:
+        delay = min(rule.max, max(delay, meaning.retry_after))
+    return Throttle(key, now, now + delay * (1 + jitter / 5), 0.0, delay, *_words(said), *_meant(meaning))
 
 
 def is_strike(strikes: Sequence[Strike], new: Strike, settings: SuppressionSettings) -> bool:
@@ -166,6 +176,10 @@ def _words(said: Reply) -> tuple[int, str, str]:
     return said.code, str(said.enhanced or ""), said.text[:QUOTED]
 
 
+def _meant(meaning: Classification) -> tuple[str, str, str, str]:
+    return meaning.category, meaning.provider, meaning.cause[:QUOTED], meaning.fix[:QUOTED]
+
+
 def reply_for(kept: Hold | Throttle | Suppression, verb: Verb, when: str) -> Reply:
     """Our answer at `verb` for what is remembered, the original quoted. `when` is the time to name, for a person.
 
@@ -176,6 +190,14 @@ def reply_for(kept: Hold | Throttle | Suppression, verb: Verb, when: str) -> Rep
     if isinstance(kept, Suppression):
         return Reply(kept.code, (text,), _enhanced(kept.enhanced, 5), verb)
     return Reply(450 if verb is Verb.RCPT else 451, (text,), _enhanced(kept.enhanced, 4), verb)
+
+
+def meaning_of(kept: Hold | Throttle | Suppression) -> Classification:
+    """What our answer means: what the refusal did that it stands for, with the same provider, cause and fix."""
+    if isinstance(kept, Suppression):
+        return stated(kept.category)
+    again = stated(kept.category, cause=kept.cause, fix=kept.fix)
+    return again._replace(provider=kept.provider) if kept.provider in PROVIDERS else again
 
 
 _LEADS: Final = {Hold: "held until", Throttle: "slowed down until", Suppression: "suppressed since"}

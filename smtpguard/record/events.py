@@ -6,13 +6,14 @@ Nothing here raises on foreign text. What a line holds of the world outside went
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Final, Literal, NamedTuple
 
-from smtpguard.classify import Classification
+from smtpguard.classify import Classification, provider_of
 from smtpguard.mail.reply import Hop, Reply
+from smtpguard.mail.trouble import readable
 from smtpguard.policy import Suppression
 from smtpguard.record.masker import MARKS, TEXT_LIMIT, Masker, plain
 from smtpguard.record.record import Outcome, Record, Refusal
@@ -21,23 +22,27 @@ Level = Literal["debug", "info", "warning", "error"]
 Deliveries = Literal["all", "problems"]
 
 
+_NONE: Final[Mapping[str, object]] = MappingProxyType({})
+
+
 class Event(NamedTuple):
     """One log line: `action` is contract 4's `event.action`, beside it flat keys, never null.
 
-    `shared` is the same object in lines that follow each other and differ in `own` only (no key is in both): a
-    thousand recipients are one line a thousand times, and need be written out but once.
+    The keys come in three parts, none of which has a key of another. `common` and `shared` are the same objects in
+    lines that say the same: a thousand recipients are one line a thousand times, and need be written out but once.
     """
 
     action: str
     level: Level
     message: str
     shared: Mapping[str, object]
-    own: Mapping[str, object] = MappingProxyType({})
+    own: Mapping[str, object] = _NONE
+    common: Mapping[str, object] = _NONE
 
     @property
     def fields(self) -> dict[str, object]:
         """All keys of the line."""
-        return {**self.shared, **self.own}
+        return {**self.common, **self.shared, **self.own}
 
 
 FIELDS: Final[Mapping[str, str]] = {
@@ -127,15 +132,16 @@ def events(record: Record, masker: Masker, *, deliveries: Deliveries = "all") ->
     """
     common = _common(record, masker)
     lines: list[Event] = []
-    if deliveries == "all":
-        lines += _accepted_events(record, masker, common)
+    if deliveries == "all" and record.accepted:
+        _accepted_events(record, masker, common, lines)
     for refusal in record.refusals:
         lines.append(_refused_event(record, refusal, masker, common))
         if refusal.action and refusal.source == "next_hop":  # what is answered here of a hold was told when it began
             lines.append(_applied_event(record, refusal, masker, common))
         if refusal.suppressed is not None:
             lines.append(_suppressed_event(refusal.suppressed, common))
-    lines += [_applied_event(record, refusal, masker, common) for refusal in record.diverted]
+    for refusal in record.diverted:
+        lines.append(_applied_event(record, refusal, masker, common))
     lines.append(_transaction_event(record, common))
     return lines
 
@@ -160,11 +166,9 @@ def _common(record: Record, masker: Masker) -> dict[str, object]:
 
 
 def _transaction_event(record: Record, common: Mapping[str, object]) -> Event:
-    accepted, refused = len(record.accepted), record.refused
-    gone = ", client gone" if record.client_gone else ""
-    fields = {
-        **common,
-        "event.outcome": _OUTCOMES[record.outcome],
+    accepted, refused, outcome = len(record.accepted), record.refused, record.outcome
+    fields: dict[str, object] = {
+        "event.outcome": _OUTCOMES[outcome],
         "event.duration": round(record.duration_s * 1e9),  # ECS: nanoseconds
         "smtp.size": record.size,
         "smtp.rcpt.accepted": accepted,
@@ -180,42 +184,50 @@ def _transaction_event(record: Record, common: Mapping[str, object]) -> Event:
         fields["smtpguard.next_hop"] = record.next_hop
     if record.session.tls_version:
         fields["tls.version"] = record.session.tls_version
-    message = f"{record.outcome}: {accepted} accepted, {refused} refused{gone}"
-    return Event("transaction", "info", message, fields)
+    gone = ", client gone" if record.client_gone else ""
+    message = f"{outcome}: {accepted} accepted, {refused} refused{gone}"
+    return Event("transaction", "info", message, fields, common=common)
 
 
-def _accepted_events(record: Record, masker: Masker, common: Mapping[str, object]) -> Iterator[Event]:
+def _accepted_events(record: Record, masker: Masker, common: Mapping[str, object], lines: list[Event]) -> None:
     """A line a recipient; what recipients with one reply share is put together once."""
-    reply: Reply | None = None
-    hop: Hop | None = None
+    said: Reply | None = None
+    by: Hop | None = None
     shared: dict[str, object] = {}
     names_somebody, message = False, ""
-    for accepted in record.accepted:
-        rcpt = accepted.rcpt
-        if accepted.reply is not reply or accepted.hop is not hop:
-            reply, hop = accepted.reply, accepted.hop
-            text = reply.text
-            names_somebody = masker.mode != "full" and MARKS.search(text) is not None
-            shared = {**common, **_about(hop), "event.outcome": "success", "smtp.verb": reply.verb.value}
-            shared["smtp.reply.code"] = reply.code
-            if reply.enhanced:
-                shared["smtp.reply.enhanced"] = str(reply.enhanced)
-            if text and not names_somebody:
-                shared["smtp.reply.text"] = plain(text)
-            if queue_id := next_hop_queue_id(reply):
-                shared["smtp.next_hop_queue_id"] = queue_id
+    for rcpt, reply, hop in record.accepted:
+        if reply is not said or hop is not by:
+            said, by = reply, hop
+            shared, names_somebody = _taken(reply, hop, masker)
             message = f"accepted by {plain(hop.host)}"
         own: dict[str, object] = {"smtp.rcpt_to": masker.show(rcpt), "smtp.rcpt_id": masker.id(rcpt)}
         if names_somebody:
             own["smtp.reply.text"] = masker.text(reply.text, (rcpt, record.envelope.mail_from))
-        yield Event("recipient-accepted", "info", message, shared, own)
+        if len(record.accepted) == 1:  # nobody to share with
+            shared.update(own)
+            own = {}
+        lines.append(Event("recipient-accepted", "info", message, shared, own, common))
+
+
+def _taken(reply: Reply, hop: Hop, masker: Masker) -> tuple[dict[str, object], bool]:
+    """What is said of all who were taken with one reply, and whether its text, left out then, names somebody."""
+    text = reply.text
+    names_somebody = masker.mode != "full" and MARKS.search(text) is not None
+    shared = {**_about(hop), "event.outcome": "success", "smtp.verb": reply.verb.value, "smtp.reply.code": reply.code}
+    if reply.enhanced:
+        shared["smtp.reply.enhanced"] = str(reply.enhanced)
+    if text and not names_somebody:
+        shared["smtp.reply.text"] = plain(text)
+    shared["smtpguard.provider"] = provider_of(hop.host)
+    if queue_id := next_hop_queue_id(reply):
+        shared["smtp.next_hop_queue_id"] = queue_id
+    return shared, names_somebody
 
 
 def _refused_event(record: Record, refusal: Refusal, masker: Masker, common: Mapping[str, object]) -> Event:
     said, failure, meaning, rcpt = refusal.said, refusal.failure, refusal.classification, refusal.rcpt
     paths = _about_whom(record, rcpt)
     fields = {
-        **common,
         "event.outcome": "unknown" if failure is not None and failure.unknown else "failure",
         "smtp.verb": refusal.verb.value,
         "smtpguard.answer": refusal.answer.code if said is None or said.code != refusal.answer.code else None,
@@ -236,10 +248,10 @@ def _refused_event(record: Record, refusal: Refusal, masker: Masker, common: Map
     if failure is not None:
         fields["error.type"] = failure.kind.value
         fields["error.code"] = failure.keyword
-        fields["error.message"] = masker.text(failure.detail, paths)
+        fields["error.message"] = masker.text(readable(failure.detail), paths)
     if refusal.hop is not None:
         fields |= _about(refusal.hop)
-    return Event("recipient-refused", "warning", _refused_message(refusal), _present(fields))
+    return Event("recipient-refused", "warning", _refused_message(refusal), _present(fields), common=common)
 
 
 def _applied_event(record: Record, refusal: Refusal, masker: Masker, common: Mapping[str, object]) -> Event:
@@ -247,7 +259,6 @@ def _applied_event(record: Record, refusal: Refusal, masker: Masker, common: Map
     rcpt, said = refusal.rcpt, refusal.said
     paths = _about_whom(record, rcpt)
     fields: dict[str, object] = {
-        **common,
         "smtp.verb": refusal.verb.value,
         "smtpguard.action": refusal.action,
         "smtpguard.category": refusal.classification.category,
@@ -261,17 +272,13 @@ def _applied_event(record: Record, refusal: Refusal, masker: Masker, common: Map
         fields |= _about(refusal.hop)
     code = f"{said.code if said else refusal.answer.code} at {refusal.verb.value}"
     message = f"{refusal.action}: {code} ({refusal.classification.category})"
-    return Event("policy-applied", "warning", message, fields)
+    return Event("policy-applied", "warning", message, fields, common=common)
 
 
 def _suppressed_event(added: Suppression, common: Mapping[str, object]) -> Event:
-    fields: dict[str, object] = {
-        **common,
-        "smtp.rcpt_to": plain(added.address),
-        "smtp.rcpt_id": added.key,
-        "smtpguard.category": added.category,
-    }
-    return Event("suppression-added", "warning", f"{plain(added.address)} is suppressed ({added.category})", fields)
+    address = plain(added.address)
+    fields = {"smtp.rcpt_to": address, "smtp.rcpt_id": added.key, "smtpguard.category": added.category}
+    return Event("suppression-added", "warning", f"{address} is suppressed ({added.category})", fields, common=common)
 
 
 def _about_whom(record: Record, rcpt: bytes | None) -> tuple[bytes, ...]:

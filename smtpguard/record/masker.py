@@ -60,21 +60,26 @@ class Masker:
         return f"{head}***@{domain.lower()}" if at else f"{head}***"
 
     def text(self, text: str, paths: Sequence[bytes] = ()) -> str:
-        """Foreign text made harmless and short, with the given addresses shown as `show` does, in whatever case.
+        """Foreign text made harmless and short, each address in it shown as `show` does.
 
-        A local part alone is replaced only where it stands between brackets or quotes: many are common words.
+        The given ones are found in whatever case and form, and of them a local part alone too, where it stands between
+        brackets or quotes: many are common words. Others by their look: a forward's target, somebody to ask.
         """
         if self.mode == "full" or not MARKS.search(text):
             return clean(text[:TEXT_LIMIT], utf8=True)
         kept = clean(text[: 2 * TEXT_LIMIT], utf8=True)
-        whole = 2 * TEXT_LIMIT - max(map(len, paths), default=0)  # half an address at the cut would not be found
         if len(text) > len(kept):
-            kept = kept[:whole]
+            kept = _of_whole_words(kept)  # half an address at the cut would not be found
         for path in dict.fromkeys(paths):
             kept = self._hide(kept, path)
             if len(kept) > 2 * TEXT_LIMIT:  # what is shown may be longer than what it hides
-                kept = kept[:whole]
+                kept = _of_whole_words(kept[: 2 * TEXT_LIMIT])
+        if "@" in kept:
+            kept = _ADDRESS.sub(self._shown, kept)
         return kept[:TEXT_LIMIT]
+
+    def _shown(self, found: re.Match[str]) -> str:
+        return self.show(found[0].encode("utf-8", "replace"))
 
     def _hide(self, text: str, path: bytes) -> str:
         local, at, _ = path.rpartition(b"@")
@@ -95,6 +100,17 @@ class Masker:
 
 _QUOTES: Final = (("<", ">"), ("'", "'"), ('"', '"'), ("(", ")"), ("[", "]"))
 MARKS: Final = re.compile(r"""[@<'"(\[]""")  # no address is found in a text that has none of these
+
+_AROUND: Final = " <>()[]\"',;:|"  # what stands around an address in a sentence
+_SEPARATE: Final = rf"\s{re.escape(_AROUND)}"
+# A word with an @ in it, but for the full stop behind it. It is looked for at the beginning of each word only, and
+# nothing of a local part is given back: a text of any form takes a time that grows with its length alone.
+_ADDRESS: Final = re.compile(rf"(?<![^{_SEPARATE}])@*+[^{_SEPARATE}@]++@[^{_SEPARATE}]*[^{_SEPARATE}.!?]")
+
+
+def _of_whole_words(text: str) -> str:
+    """A text that was cut off, without its last word: it may be half an address."""
+    return text[: max(map(text.rfind, _AROUND)) + 1]
 
 
 def _replace(text: str, old: str, new: str) -> str:

@@ -153,6 +153,7 @@ class Service:
     async def _start(self) -> None:
         settings = self.settings
         self._loop = asyncio.get_running_loop()
+        self._journal = Journal(self.log, self.metrics, self.store, self._alerts, self._loop.call_later)
         try:
             doors, self._unix = listen.open_doors(settings.listen, self._environ)
         except listen.CannotListen as reason:
@@ -219,6 +220,7 @@ class Service:
         token = self.settings.http.token
         self._http = Http(
             exposition=self.metrics.exposition,
+            settle=self._journal.flush,
             ready=lambda: {"listening": self._ready, "config": True},  # a bad file never becomes the configuration
             token=token.get_secret_value() if token else "",
             names=(self._hostname,),
@@ -251,7 +253,7 @@ class Service:
             hops=self._hops,
             routes=Routes(settings.route),
             classifier=self._classifier,
-            journal=Journal(self.log, self.metrics, self.store, self._alerts),
+            journal=self._journal,
             hostname=self._hostname,
             reply=settings.reply,
             answer_within_s=settings.relay.answer_within,
@@ -436,6 +438,7 @@ class Service:
         await self._close_hops()
         if self._lint is not None:
             await self._lint.close()
+        self._journal.flush()
         await self._alerts.close()
         await asyncio.to_thread(self.store.close)
         if self._keeper is not None and self._keeper.users is not None:

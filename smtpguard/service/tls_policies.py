@@ -15,6 +15,8 @@ from smtpguard.history.state import Shelf
 from smtpguard.history.tables import TlsPolicyRow
 from smtpguard.mailauth.mtasts import Mode, Policy
 
+MOST: Final = 2 * MAX_KEPT
+"""Those of before the start that nobody asked for yet, beside as many as are in use: new ones do not push those out."""
 MAX_MX: Final = 4_096
 """Characters of the names of mail hosts: a policy with more is fetched anew after a start."""
 
@@ -39,12 +41,16 @@ class TlsPolicies:
         return Remembered(Policy(mode, tuple(row.mx.split()), int(lasts_s)), row.id, age_s, lasts_s - age_s)
 
     def keep(self, domain: str, id: str, policy: Policy) -> None:
-        """edge.mtasts.Memory. Beyond MAX_KEPT the one that was fetched longest ago goes."""
+        """edge.mtasts.Memory. Beyond MOST the one that was fetched longest ago goes."""
         mx = " ".join(policy.mx)
         if len(mx) > MAX_MX:
             self._shelf.drop(domain)  # the former one is no longer true
             return
-        if len(self._shelf) >= MAX_KEPT and self._shelf.get(domain) is None:
+        if len(self._shelf) >= MOST and self._shelf.get(domain) is None:
             self._shelf.drop(min(self._shelf, key=lambda row: row.since).key)
         now = self._now()
         self._shelf.put(TlsPolicyRow(domain, now, now + policy.max_age_s, id, policy.mode, mx))
+
+    def forget(self, domain: str) -> None:
+        """edge.mtasts.Memory."""
+        self._shelf.drop(domain)

@@ -48,11 +48,12 @@ HEADERS: Final[Mapping[str, str]] = {
 class Http:
     """The HTTP server of a process: `start`, then `stop`.
 
-    `exposition` gives the metrics for an Accept header: octets and their Content-Type; it runs in a thread. `ready`
-    names what must be true to take mail, as in `{"listening": True, "config": True}`. With a `token` every request must
-    bear it; without one only a loopback address is listened on. `names` are further host names that a Host header may
-    hold. `store`, `classifier` (gives the one in force) and `events` bring the paths of `/api/v1` that need them; None:
-    they are not served. `settings` gives those in force, `clock` seconds since the epoch.
+    `exposition` gives the metrics for an Accept header: octets and their Content-Type; it runs in a thread, after
+    `settle` has seen to it that all is counted. `ready` names what must be true to take mail, as in
+    `{"listening": True, "config": True}`. With a `token` every request must bear it; without one only a loopback
+    address is listened on. `names` are further host names that a Host header may hold. `store`, `classifier` (gives the
+    one in force) and `events` bring the paths of `/api/v1` that need them; None: they are not served. `settings` gives
+    those in force, `clock` seconds since the epoch.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Http:
         *,
         exposition: Callable[[str], tuple[bytes, str]],
         ready: Callable[[], Mapping[str, bool]],
+        settle: Callable[[], None] = lambda: None,
         token: str = "",
         names: Iterable[str] = (),
         store: Store | None = None,
@@ -70,6 +72,7 @@ class Http:
     ) -> None:
         self._exposition = exposition
         self._ready = ready
+        self._settle = settle
         self._token = token.encode()
         self._names = {"localhost", *(name.lower().rstrip(".") for name in names)}
         self._events = events
@@ -181,6 +184,7 @@ class Http:
 
     async def _metrics(self, request: web.Request) -> web.Response:
         async with self._rendering:
+            self._settle()
             body, content_type = await asyncio.to_thread(self._exposition, request.headers.get("Accept", ""))
         return web.Response(body=body, headers={"Content-Type": content_type})
 

@@ -54,6 +54,17 @@ async def test_what_the_lint_says_of_us(changes: dict[str, Any], rule: str, reco
         assert record in line.records
 
 
+async def test_a_helo_name_that_nobody_knows_is_not_looked_at() -> None:
+    *others, last = await audited({}, helo="")
+    assert {line.state for line in others} == {"ok"}
+    assert (last.state, last.is_temporary, "EHLO is not known" in last.message) == ("skip", False, True)
+    zone = Zone(but({}))
+    await ask(zone, Lists(), [OURS], "")
+    assert {name for _, name in zone.asked} == {POINTER, "mail.good.test"}
+    name, *_ = await audited({POINTER: None}, helo="")
+    assert f"publish {POINTER}. PTR" in name.fix
+
+
 async def test_whoever_has_to_publish_a_ptr_it_is_not_the_domains_owner() -> None:
     missing = (await audited({POINTER: None}))[0]
     assert f"publish {POINTER}. PTR mail.good.test." in missing.fix

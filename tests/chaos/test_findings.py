@@ -101,7 +101,7 @@ def test_a_client_that_connects_at_the_moment_of_a_stop_does_not_break_it() -> N
                     accepting.cancel()
 
             door = Stopped("smtp", keeper, guard.service._new_id, acceptor._left)
-            accepting = asyncio.get_running_loop().create_task(acceptor._begin(door, ours, is_tcp=False))
+            accepting = acceptor._begin(door, ours, is_tcp=False)
             with theirs:
                 await asyncio.gather(accepting, return_exceptions=True)
                 assert accepting.cancelled()

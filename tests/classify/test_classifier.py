@@ -26,6 +26,30 @@ def match(text: str, host: str = "", verb: Verb | None = None) -> Classification
     return CLASSIFIER.match(Reply.of(text, verb or Verb.MAIL), host, verb_known=verb is not None)
 
 
+# --- what comes again ------------------------------------------------------------------------------------------------
+
+
+def test_a_reply_that_comes_again_is_read_once() -> None:
+    text = "550 5.7.1 <a@example.com>: Recipient address rejected: Access denied"
+    assert match(text, verb=Verb.RCPT) is match(text, verb=Verb.RCPT)
+    assert match(text, "mx.example.com", Verb.RCPT) == match(text, "mx.example.com", Verb.RCPT)
+
+
+def test_what_is_kept_of_a_reply_is_of_its_host_and_verb() -> None:
+    assert match("550 5.7.27 x").category != match("550 5.7.27 x", "aspmx.l.google.com").category
+    assert match("552 x", verb=Verb.RCPT).category != match("552 x", verb=Verb.DOT).category
+    assert (
+        match("552 x", verb=Verb.RCPT).category
+        != CLASSIFIER.match(Reply.of("552 x", Verb.RCPT), verb_known=False).category
+    )
+
+
+def test_a_long_reply_is_not_kept() -> None:
+    text = f"550 5.1.1 no such user {'x' * 2000}"
+    assert match(text) == match(text)
+    assert match(text) is not match(text)
+
+
 # --- who wins --------------------------------------------------------------------------------------------------------
 
 
@@ -60,6 +84,11 @@ def match(text: str, host: str = "", verb: Verb | None = None) -> Classification
         ("553 computer says so (#5.2.2)", "", None, "recipient.full"),
         # a log's repetition of the code does not part the words
         ("550-5.1.1 The email account that you tried to reach 550 5.1.1 does not exist", "", None, "recipient.unknown"),
+        # nothing is wrong with a recipient before there is one, whatever the code
+        ("525 5.7.13 x", "", Verb.AUTH, "access.auth_required"),
+        ("525 5.7.13 x", "", None, "recipient.disabled"),
+        # of two rules as specific, the one that all words speak for
+        ("553 5.7.1 Client host rejected: SPAM_CLIENT", "", None, "reputation.ip_listed"),
         # nothing known, nothing said
         ("599 gnarl", "", None, "unknown"),
         ("250 fine", "", None, "unknown"),

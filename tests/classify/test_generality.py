@@ -29,12 +29,15 @@ the development replies. Nothing was learned from it and no misread reply of it 
     and likely                  88.3     4.9
     clauses, telling codes,
     likely from phrases too     89.6     4.3
+    more general phrases, and
+    likely between equals       90.2     4.3
 
-The last figure, and no reply, of I helped to choose when likely is believed. All sets are harder than what servers
-send, for many replies are odd on purpose, and they were written by who wrote the rules. Of the collected development
-replies the rules' first reading had 89 %, and likely alone, which learns nothing from them, has 88 %. The figures for A
-to H below say that known replies are still read, no more; those for I, that unknown ones are. Run as a program, this
-prints the calibration: `python tests/classify/test_generality.py`.
+The last figure but one, and no reply, of I helped to choose when likely is believed. After the last, the replies of I
+that are still misread were seen once, by mistake; nothing was mended for them, but another set is due. All sets are
+harder than what servers send, for many replies are odd on purpose, and they were written by who wrote the rules. Of
+the collected development replies the rules' first reading had 89 %, and likely alone, which learns nothing from them,
+has 88 %. The figures for A to H below say that known replies are still read, no more; those for I, that unknown ones
+are. Run as a program, this prints the calibration: `python tests/classify/test_generality.py`.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from smtpguard.classify.notice import NO_CODE, messages, mime, read_log, read_message, said
+from smtpguard.classify.notice import NO_CODE, bounce, dsn, messages, mime, read_log, read_message, said
 from smtpguard.classify.notice.human import Account
 from smtpguard.mail.mime import MAX_PARTS
 from smtpguard.mail.reply import Verb
@@ -423,6 +423,44 @@ def test_a_text_without_a_charset_is_utf_8_if_it_can_be() -> None:
 def test_a_bomb_of_parts_is_bounded() -> None:
     parts = mime.parse(b"Content-Type: multipart/mixed; boundary=b\n\n" + b"--b\n\nx\n" * 50_000)
     assert len(list(parts.walk())) <= MAX_PARTS + 1
+
+
+def test_a_bomb_of_encoded_messages_is_bounded() -> None:
+    many = b"Content-Type: multipart/mixed; boundary=c\n\n" + b"--c\n\n" * 250
+    encoded = b"--b\nContent-Type: message/rfc822\nContent-Transfer-Encoding: base64\n\n" + base64.encodebytes(many)
+    bomb = mime.parse(b"Content-Type: multipart/mixed; boundary=b\n\n" + (encoded + b"\n") * 400)
+    opened = [part for part in bomb.walk() if part.type == "message/rfc822" and part.parts]
+    assert len(opened) == mime.MAX_ENCODED
+    assert len(list(bomb.walk())) <= (MAX_PARTS + 1) * (mime.MAX_ENCODED + 1)
+
+
+def test_encoded_messages_one_in_the_other_are_bounded() -> None:
+    message = b"Subject: innermost\n\nx"
+    for _ in range(mime.MAX_ENCODED + 2):
+        head = b"Content-Type: message/rfc822\nContent-Transfer-Encoding: base64\n\n"
+        message = head + base64.encodebytes(message)
+    assert len(list(mime.parse(message).walk())) == mime.MAX_ENCODED + 1
+
+
+@pytest.mark.parametrize("end", [b"\n\nwords of the body", b""])
+def test_a_header_without_end_is_cut_and_the_body_kept(end: bytes) -> None:
+    message = mime.parse(b"Subject: first\n" + b"X-Filler: 0123456789\n" * 10_000 + b"X-Last: 1" + end)
+    assert message.header["subject"] == "first"
+    assert "x-last" not in message.header
+    assert message.text() == end.strip().decode()
+
+
+def test_recipients_of_a_report_are_bounded() -> None:
+    head = b"Content-Type: multipart/report; boundary=b\n\n--b\nContent-Type: message/delivery-status\n\n"
+    block = b"Final-Recipient: rfc822; a@example.com\nAction: failed\nStatus: 5.1.1\n\n"
+    assert 0 < len(read_message(head + block * 5000)) <= dsn.MAX_RECIPIENTS + 1
+
+
+@pytest.mark.parametrize(("blank", "found"), [(10, ["late@example.com"]), (bounce.MAX_LINES, [])])
+def test_detectors_are_given_as_many_lines_as_a_bounce_has(blank: int, found: list[str]) -> None:
+    head = b"From: MAILER-DAEMON\nSubject: failure notice\n\nHi. This is the qmail-send program at example.com.\n"
+    octets = head + b"\n" * blank + b"<late@example.com>:\nSorry, no mailbox here by that name. (#5.1.1)\n"
+    assert bounce._detected(octets) == found
 
 
 def test_parts_agree_with_the_standard_library() -> None:

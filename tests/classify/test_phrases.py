@@ -124,6 +124,13 @@ def test_what_repeats_itself_is_read_as_far_as_a_word_may_go() -> None:
     assert found("user unknown", "a." * 10 + ",user,unknown")
 
 
+def test_what_is_remembered_of_a_token_is_bounded() -> None:
+    book = Phrasebook(["user unknown"])
+    read = book.read(f"user unknown {'x' * 4000}.")
+    assert book.find(read, book.all)
+    assert max(map(len, read.written)) == MAX_TOKEN
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_family_can_be_written_out(name: str) -> None:
     assert readings("{" + name + "}")

@@ -61,6 +61,24 @@ async def test_a_good_domain(bench: Bench, capsys: pytest.CaptureFixture[str]) -
     assert "include:_spf.good.test  [1/10]" in "\n".join(said)
 
 
+async def test_without_a_configuration_this_machines_name_is_nobodys(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    monkeypatch.setattr("smtpguard.config.PLACES", (Path("smtpguard.toml"),))
+    environ = {"SMTPGUARD__LINT__DNS__RESOLVERS": f'["{bench.server.address}"]'}
+    given = {"egress": ("203.0.113.7",), "selectors": ("s",), "public_resolver": "", "color": False, "loud": 0}
+    assert await asyncio.to_thread(run, ("good.test",), None, environ, as_json=False, **given) == 0  # type: ignore[arg-type]
+    said = capsys.readouterr().out
+    assert "skip  egress     the name that it says in EHLO is not known" in said
+    assert "203.0.113.7 is mail.good.test" in said
+    assert "HELO" not in said
+    environ["SMTPGUARD__RELAY__HOSTNAME"] = "mail.good.test"
+    assert await asyncio.to_thread(run, ("good.test",), None, environ, as_json=False, **given) == 0  # type: ignore[arg-type]
+    assert "HELO mail.good.test leads to every address" in capsys.readouterr().out
+
+
 async def test_the_configurations_own_domains_but_for_patterns(
     bench: Bench, capsys: pytest.CaptureFixture[str]
 ) -> None:

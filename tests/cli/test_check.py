@@ -18,6 +18,7 @@ from smtpguard.cli.finding import Finding, exit_code, line
 from smtpguard.cli.probe import probe
 from smtpguard.config import NextHopSettings, load
 from smtpguard.config.settings import TimeoutSettings
+from smtpguard.edge.host import is_in_memory
 from smtpguard.mail.session import Recipient
 from smtpguard.sandbox import Hang, Sandbox, Say, Script
 from tests.certs import CaAndServer, ca_and_server, self_signed, server_context
@@ -238,6 +239,18 @@ def test_the_spool(tmp_path: Path) -> None:
     assert (missing.state, "give it to the user" in missing.remedy) == ("fail", True)
     [small] = machine.spool(tmp_path, settings(tmp_path, '[listen]\nmax_message_size = "900000GB"\n'))
     assert (small.state, "not one message" in small.remedy) == ("fail", True)
+
+
+SHM = Path("/dev/shm")
+
+
+@pytest.mark.skipif(not SHM.is_dir() or not is_in_memory(SHM.stat().st_dev), reason="no tmpfs at /dev/shm")
+def test_a_spool_in_memory_has_no_more_room_than_relay_memory(tmp_path: Path) -> None:
+    text = '[relay]\nmemory = "{}"\n[listen]\nmax_message_size = "25MiB"\n'
+    [small] = machine.spool(SHM, settings(tmp_path, text.format("20MiB")))
+    assert (small.state, "is memory (tmpfs)" in small.message) == ("fail", True)
+    [fair] = machine.spool(SHM, settings(tmp_path, text.format("256MiB")))
+    assert (fair.state, fair.remedy) == ("warn", "make room, or set relay.spool_dir to a larger place")
 
 
 def test_descriptors(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from smtpguard.cli.explain import run
 from smtpguard.cli.happened import tell
 from smtpguard.cli.store import opened
 from smtpguard.history.rows import of_notice
-from smtpguard.history.store import keep
+from smtpguard.history.writing import keep
 from smtpguard.mail.reply import FailureKind, Hop, HopFailure, Reply, Verb
 from smtpguard.record import Masker
 from tests.history.stores import AT, Found, hold, numbered, started

@@ -24,7 +24,8 @@ from smtpguard.lint.facts import Signing
 from smtpguard.lint.finding import Hit
 from smtpguard.lint.rule import RULES
 from smtpguard.mail.octets import Buffer
-from smtpguard.mail.session import Envelope
+from smtpguard.mail.session import Envelope, Recipient
+from tests.edge.test_gather import OURS, World
 from tests.edge.waiting import until
 from tests.harness import PATIENCE_S
 
@@ -180,3 +181,42 @@ async def test_a_large_message_is_free_when_its_finding_is_told(shared: Inspecti
         await until(lambda: [each() for each in mapped] == [None])  # the thread puts it down a moment later
     finally:
         gc.enable()
+
+
+async def test_what_is_remembered_of_a_sender_keeps_no_finding_back() -> None:
+    world = World()
+    warm = Inspections(
+        Ruleset(),
+        world.gather,
+        Volume(5000, time.monotonic),
+        signing=Signing(),
+        budget_s=PATIENCE_S,
+        now=time.time,
+        clock=time.monotonic,
+        on_fault=FAULTS.append,
+    )
+
+    async def said(path: bytes, rcpt: bytes = b"ben@good.test") -> set[str]:
+        """The rules about the envelope that have found something."""
+        envelope = Envelope(path, rcpts=[Recipient(b"ben@good.test"), Recipient(rcpt)])
+        inspected = warm.open(envelope, None, OURS)
+        inspected.at_mail(lambda _: None)
+        inspected.at_rcpts(envelope.rcpts, lambda _: None)
+        await told(inspected, Body(lambda: TWO_FROM, 100))
+        found = [finding for finding in inspected.report.findings if finding.rule[:3] in ("ENV", "RCP", "SPF")]
+        assert len({(finding.rule, finding.rcpt) for finding in found}) == len({finding.rule for finding in found})
+        return {finding.rule for finding in found}
+
+    FAULTS.clear()
+    try:
+        for _ in range(3):  # asked, known, and known to be silent
+            assert await said(b"ann@good.test") == set()
+            assert await said(b"a..b@good.test") == {"ENV001"}
+            assert await said(b"ann@mx.good.test") == {"SPF001"}
+            assert await said(b"ann@good.test", b"ben@gone.test") == {"RCP002"}
+            assert await said(b"ann@good.test", b"b..n@good.test") == {"RCP001"}
+            assert await said(b"") == {"ENV005", "SPF001"}
+    finally:
+        warm.close()
+        await world.gather.close()
+    assert FAULTS == []

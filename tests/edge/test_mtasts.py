@@ -16,6 +16,7 @@ from aiohttp import web
 from smtpguard.edge import mtasts
 from smtpguard.edge.connect import Address
 from smtpguard.edge.mtasts import RENEW_S, RETRY_S, Memory, Policies, Remembered
+from smtpguard.edge.proven import PROOF_S
 from smtpguard.mailauth.dns import Answer
 from smtpguard.mailauth.mtasts import MAX_POLICY, PATH, Policy
 from tests.certs import ca_and_server, client_context, self_signed, server_context
@@ -193,6 +194,9 @@ class Notebook:
     def keep(self, domain: str, id: str, policy: Policy) -> None:
         self.known[domain] = Remembered(policy, id, 0.0, float(policy.max_age_s))
 
+    def forget(self, domain: str) -> None:
+        self.known.pop(domain, None)
+
 
 ENFORCED = Policy("enforce", ("mx.d.test",), 604_800)
 
@@ -247,7 +251,27 @@ async def test_too_many_names_are_not_kept(authority: Authority, monkeypatch: py
         here.policies._keep("e.test", mtasts._Kept(ENFORCED, "1", RENEW_S, 604_800))
         assert await here.policies.of(DOMAIN) is not None
         assert here.asked == 2
-        assert here.policies._names_kept == 1
+        assert here.policies._kept.weight == 1
+
+
+async def test_a_flood_of_other_domains_does_not_push_out_one_that_mail_goes_to(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their policies are good and newer; the one of before holds though its record is kept from us meanwhile."""
+    monkeypatch.setattr(mtasts, "MAX_KEPT", 100)
+    notebook = Notebook()
+    async with site(authority, memory=notebook) as here:
+        known = await here.policies.of(DOMAIN)
+        here.now = PROOF_S
+        assert await here.policies.of(DOMAIN) == known
+        for number in range(1000):
+            notebook.keep(f"d{number}.test", "1", ENFORCED)
+            here.policies._keep(f"d{number}.test", mtasts._Kept(ENFORCED, "1", RENEW_S, 604_800))
+        here.publish(["TIMEOUT"])
+        assert await here.policies.of(DOMAIN) == known
+        assert here.asked == 1
+        assert len(here.policies._kept) == len(notebook.known) == 100
+        assert DOMAIN in notebook.known
 
 
 async def test_one_that_is_over_holds_no_longer_where_it_cannot_be_had_anew(authority: Authority) -> None:

@@ -36,16 +36,19 @@ from smtpguard.lint import Report, Ruleset, Stage
 from smtpguard.lint.facts import ByProvider, Now, Offers
 from smtpguard.mail.address import SyntaxRefused, parse_mail, parse_rcpt, parse_xforward
 from smtpguard.mail.framing import DataScanner, unstuff
-from smtpguard.mail.message import Message, header_field, queue_id_of
+from smtpguard.mail.message import Message, header_field, queue_id_in
 from smtpguard.mail.page import bodies
 from smtpguard.mail.reply import Answer, Hop, Reply, ReplyError, Verb
 from smtpguard.mail.session import Envelope, Recipient
 from smtpguard.mailauth import bimi, dkim, dmarc, mtasts, spf, tlsrpt
 from smtpguard.mailauth.dkim_key import parse_key
 from smtpguard.mailauth.spf import record as spf_record
+from smtpguard.record import Masker
 from tests.mailauth.zone import Zone
 
 _REPLY_LINE: Final = re.compile(rb"[2-5]\d\d[ -][^\x00-\x1f\x7f]*\r\n")
+_NAMED: Final = re.compile(r"jane\.doe@[a-z]", re.IGNORECASE)
+_MASKER: Final = Masker("mask", b"key")
 NOON: Final = 1_795_000_000.0
 
 
@@ -117,7 +120,10 @@ def _classifier() -> Classifier:
 
 
 def replies(octets: bytes) -> None:
-    """What a next hop sends: the same replies in any cut, or ReplyError; each leaves as whole lines of one code."""
+    """What a next hop sends: the same replies in any cut, or ReplyError; each leaves as whole lines of one code.
+
+    In the log it names nobody.
+    """
     found: list[list[list[bytes]]] = []
     for pieces in ([octets], _cuts(octets)):
         reader = ReplyReader()
@@ -130,6 +136,9 @@ def replies(octets: bytes) -> None:
     assert found[0][:shorter] == found[1][:shorter]
     for lines in found[0]:
         reply = Reply.parse(lines, Verb.RCPT)
+        shown = _MASKER.text(reply.text)
+        assert not _NAMED.search(shown), shown
+        assert shown.isprintable()
         answers = [reply]
         if reply.klass > 3:
             meaning = _classifier().match(reply, "mx.example.net")
@@ -281,7 +290,7 @@ def letters(octets: bytes) -> None:
     found = dkim.signatures(message)
     asyncio.run(dkim.verify(Zone({}), message, found, NOON))
     assert header_field(octets[:65_536], b"subject").isprintable()
-    queue_id_of(octets)
+    queue_id_in(header_field(octets[:65_536], b"received"))
     envelope = Envelope(b"a@s.example", rcpts=[Recipient(b"b@r.example")])
     facts = (message, envelope, envelope.rcpts[0], Offers(frozenset(), 50 << 20), ByProvider({"other": 1}), Now(NOON))
     report = Report()
@@ -344,7 +353,7 @@ TARGETS: Final[Mapping[str, Target]] = {
     "names": Target(names, "dns"),
     "records": Target(records, "txt"),
     "letters": Target(letters, "message"),
-    "notices": Target(notices, "dsn"),
+    "notices": Target(notices, "dsn", (b"From MAILER-DAEMON\n",)),
     "configuration": Target(configuration, "toml"),
     "rules": Target(rules, "toml"),
 }

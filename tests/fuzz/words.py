@@ -30,6 +30,7 @@ WORDS: Final[Mapping[str, tuple[bytes, ...]]] = {
     "reply": (
         *_OCTETS,
         *(b"250", b"250-", b"250 ", b"550 5.1.1 ", b"451-4.7.1 ", b"421 ", b"354 ", b"199", b"600", b"25", b"-1 "),
+        *(b" <jane.doe@example.org>", b" Jane.Doe@", b"jane.doe@x", b"@"),
         *(b"2.0.0 Ok", b"\r\n", b"\n", b"4294967296.1.1", b"x" * 600, b"ENHANCEDSTATUSCODES", b"\r\n250 ok\r\n"),
     ),
     "dns": (

@@ -38,41 +38,41 @@ def missing() -> str:
 
 
 class Cluster:
-    """A server. `database()` gives the `store.url` of a new, empty database."""
+    """A server. `database()` gives the `store.url` of a new, empty database; `runs_as` is for Popen, its user."""
 
     def __init__(self) -> None:
         self._bin = Path(_binaries())
-        self._folder = Path(tempfile.mkdtemp(prefix="sg-"))  # short: it holds a socket
+        self.folder = Path(tempfile.mkdtemp(prefix="sg-"))  # short: it holds a socket
         self._numbers = count(1)
-        self._as: dict[str, Any] = {}
+        self.runs_as: dict[str, Any] = {}
         if os.geteuid() == 0:
             entry = pwd.getpwnam("postgres")
-            os.chown(self._folder, entry.pw_uid, entry.pw_gid)
-            self._as = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
-        self._folder.chmod(0o755)
+            os.chown(self.folder, entry.pw_uid, entry.pw_gid)
+            self.runs_as = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
+        self.folder.chmod(0o755)
         self._run("initdb", "-D", self._data, "-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
         self.start()
 
     @property
     def _data(self) -> str:
-        return str(self._folder / "data")
+        return str(self.folder / "data")
 
     def _run(self, program: str, *arguments: str) -> None:
         done = subprocess.run(
             [str(self._bin / program), *arguments],
             stdout=subprocess.DEVNULL,  # pg_ctl's child keeps what it inherits: a pipe would never end
             stderr=subprocess.DEVNULL,
-            cwd=self._folder,
+            cwd=self.folder,
             timeout=60,
             check=False,
-            **self._as,
+            **self.runs_as,
         )
-        assert done.returncode == 0, f"{program}: see {self._folder}/log"
+        assert done.returncode == 0, f"{program}: see {self.folder}/log"
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        options = f"-k {self._folder} {_OPTIONS}"
-        self._run("pg_ctl", "-D", self._data, "-l", str(self._folder / "log"), "-o", options, "-w", "start")
+        options = f"-k {self.folder} {_OPTIONS}"
+        self._run("pg_ctl", "-D", self._data, "-l", str(self.folder / "log"), "-o", options, "-w", "start")
 
     def stop(self) -> None:
         """Stop it in the middle of whatever it does."""
@@ -87,8 +87,8 @@ class Cluster:
         return self.url(name)
 
     def url(self, name: str) -> str:
-        return f"postgresql:///{name}?host={self._folder}&user={USER}"
+        return f"postgresql:///{name}?host={self.folder}&user={USER}"
 
     def close(self) -> None:
         self.stop()
-        shutil.rmtree(self._folder)
+        shutil.rmtree(self.folder)

@@ -8,7 +8,7 @@ from smtpguard.classify.notice import Notice
 from smtpguard.history import Store, by_hand, told
 from smtpguard.history.account import accounts, notices
 from smtpguard.history.rows import of_notice
-from smtpguard.history.store import keep
+from smtpguard.history.writing import keep
 from smtpguard.mail.reply import Reply, Verb
 from smtpguard.policy import Hold, Route, Suppression, Throttle
 from smtpguard.record import Masker

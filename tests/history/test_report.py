@@ -9,8 +9,8 @@ import pytest
 
 from smtpguard.history import Database, report
 from smtpguard.history.rows import of_notice, of_record
-from smtpguard.history.store import keep
 from smtpguard.history.tables import SLOT_S, slot_of
+from smtpguard.history.writing import keep
 from smtpguard.mail.reply import Verb
 from smtpguard.record import Masker, Record
 from tests.history.stores import AT, DAY, SEED, Code, Found, delivered, migrated, numbered

@@ -13,7 +13,7 @@ from smtpguard.history import StoreError, engine_of, report, schema
 from smtpguard.history.account import accounts, notices
 from smtpguard.history.sqlite import FileEngine
 from smtpguard.history.tables import COUNTS, EVENTS, NOTICES, REMEMBERED, Table
-from tests.history.stores import AT, PATIENCE_S, migrated, numbered, started
+from tests.history.stores import AT, DAY, PATIENCE_S, hold, migrated, numbered, started
 from tests.records import refusal
 
 
@@ -72,6 +72,47 @@ def test_a_store_of_the_first_version_is_brought_up_in_place(url: str) -> None:
             assert [row.id for row in oldest.notices] == ["n"]
             assert len(report.rejections(database)) == 2
             assert schema.applied(database) == schema.NEWEST
+
+
+OLD_HOLD: Final = (
+    "INSERT INTO holds (key, since, until, probe_at, probe_s, code, enhanced, text, category) VALUES "
+    f"('egress default google', {AT}, {AT + DAY}, {AT}, 900, 550, '5.7.26', 'no DMARC', 'auth.dmarc')"
+)
+OLD_THROTTLE: Final = (
+    "INSERT INTO throttles (key, since, until, probe_at, delay, code, enhanced, text, category) VALUES "
+    f"('egress default yahoo', {AT}, {AT + DAY}, 0, 60, 421, '4.7.0', 'slow down', 'rate.limited')"
+)
+
+
+def test_a_store_of_the_third_version_is_brought_up_in_place(url: str) -> None:
+    """What it holds is held still, and what is held from now on is kept with what the refusal meant."""
+    engine = engine_of(url)
+    database = engine.connect()
+    for number, name, statements in schema.migrations()[:3]:
+        for statement in statements:
+            database.run(statement)
+        if number == 1:
+            database.run(
+                "CREATE TABLE migrations (number BIGINT NOT NULL PRIMARY KEY, name TEXT NOT NULL, at REAL NOT NULL)"
+            )
+        database.run("INSERT INTO migrations (number, name, at) VALUES (?, ?, 0)", (number, name))
+    for statement in (OLD_HOLD, OLD_THROTTLE):
+        database.run(statement)
+    database.close()
+    engine.close()
+    new = hold("egress default microsoft", provider="microsoft", cause="no DKIM for a.example", fix="ask ann@a.example")
+    with started(url) as store:
+        old = store.state.holds.get("egress default google")
+        slow = store.state.throttles.get("egress default yahoo")
+        assert old is not None
+        assert slow is not None
+        assert (old.until, old.category, old.provider, old.cause, old.fix) == (AT + DAY, "auth.dmarc", "", "", "")
+        assert (slow.delay, slow.provider) == (60, "")
+        store.state.holds.put(new)
+    with started(url) as store:
+        assert store.state.holds.get(old.key) == old
+        assert store.state.throttles.get(slow.key) == slow
+        assert store.state.holds.get(new.key) == new._replace(fix="ask a***@a.example")
 
 
 def test_notices_are_found_by_an_index(any_url: str) -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import pytest
 
 from smtpguard.history import Store, engine_of, state
 from smtpguard.history.state import Change
 from smtpguard.history.tables import SUPPRESSIONS
+from smtpguard.history.turns import MAX_TURNS
 from smtpguard.policy import Strike
 from tests.history.cluster import Cluster
 from tests.history.stores import (
@@ -155,6 +159,63 @@ def test_without_the_store_each_node_makes_one_attempt_an_interval(cluster: Clus
             until(lambda store=store: not store.standing.away, store)  # type: ignore[misc]
             assert store.state.holds.get("h") is not None
         until(lambda: one.state.turns.has(KEY) != other.state.turns.has(KEY), one)
+
+
+ROOM: Final = 60
+
+
+@pytest.fixture
+def crowd(cluster: Cluster) -> Iterator[Callable[[], None]]:
+    """Leaves room for ROOM locks in the server's table when it is called, until the test is over."""
+    psycopg = pytest.importorskip("psycopg")
+    with psycopg.connect(cluster.url("postgres"), autocommit=True) as connection:
+
+        def fill() -> None:
+            with pytest.raises(psycopg.errors.OutOfMemory):
+                connection.execute("SELECT count(pg_try_advisory_lock(n)) FROM generate_series(1, 10000000) AS n")
+            connection.execute(b"SELECT count(pg_advisory_unlock(n)) FROM generate_series(1, %d) AS n" % ROOM)
+
+        yield fill
+
+
+def test_a_server_without_room_for_locks_is_not_away(
+    crowd: Callable[[], None], postgres_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What another node has stays that one's; of the rest each decides by itself. That is said once."""
+    away: list[str] = []
+    with started(postgres_url, on_away=away.append) as one, started(postgres_url, on_away=away.append) as other:
+        one.state.holds.put(hold("h", AT))
+        known(lambda: one.state.turns.has(KEY), one)
+        known(lambda: other.state.holds.get("h") is not None, other)
+        assert other.flush(PATIENCE_S)
+        crowd()
+        for number in range(MAX_TURNS):
+            other.state.holds.put(hold(f"h{number}", AT))
+        other.state.holds.get("h")
+        until(lambda: other.state.turns.is_crowded, other)
+        assert other.state.holds.claim("h1", AT, 900)
+        assert not other.state.holds.claim("h1", AT + 1, 900)
+        assert not other.state.holds.claim("h", AT, 900)
+        assert one.state.holds.claim("h", AT, 900)
+        for store in (one, other):
+            assert store.flush(PATIENCE_S)
+            assert not store.standing.away
+        with one.reading() as database:
+            assert database.query("SELECT COUNT(*) FROM holds") == [(1 + MAX_TURNS,)]
+    assert away == []
+    assert caplog.text.count("raise max_locks_per_transaction") == 1
+
+
+def test_what_a_failed_question_for_turns_took_is_given_back(crowd: Callable[[], None], postgres_url: str) -> None:
+    """A statement's locks stay though it fails; and whoever else works there could do nothing."""
+    with migrated(postgres_url) as database:
+        crowd()
+        given = database.take_turns([("holds", f"h{number}") for number in range(MAX_TURNS)])
+        assert (given.ours, given.others, given.is_crowded) == ((), [], True)
+        [(left,)] = database.query(
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()"
+        )
+        assert left == 0
 
 
 def test_the_command_line_is_heard_by_a_running_node(url: str) -> None:

@@ -407,6 +407,29 @@ def test_a_fault_of_ours_does_not_end_the_writer(tmp_path: Path, caplog: pytest.
     assert "a fault in the history's writer" in caplog.text
 
 
+def test_a_fault_while_the_store_is_away_does_not_end_the_writer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Rows are made while the writer waits for its next try: here who is told of what is dropped fails."""
+    monkeypatch.setattr(module, "MAX_ROWS", 4)
+    path, told = tmp_path / "h.db", Told()
+
+    def on_drop(count: int) -> None:
+        told.on_drop(count)
+        raise ZeroDivisionError
+
+    with started(FileEngine(str(path), patience_s=0.01), on_away=told.on_away, on_drop=on_drop) as store:
+        with locked(path):
+            store.write(numbered(1))
+            assert "locked" in told.wait()
+            for number in range(2, 5):
+                store.write(numbered(number))
+            until(lambda: "a fault in the history's writer" in caplog.text, store)
+        assert store.flush(PATIENCE_S)
+    assert ids(f"sqlite:///{path}") == ["000000000001", "000000000002"]
+    assert told.dropped >= 2
+
+
 def test_the_writer_prunes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "FIRST_PRUNE_S", 0.0)
     monkeypatch.setattr(module, "PRUNE_EVERY_S", 0.0)

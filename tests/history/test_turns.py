@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from smtpguard.history import turns as module
-from smtpguard.history.turns import AGAIN_S, IDLE_S, WISH, Turns
+from smtpguard.history.turns import AGAIN_S, CROWDED_S, IDLE_S, WISH, Turns
 
-KEY, OTHER = ("holds", "a"), ("throttles", "b")
+KEY, OTHER, THIRD = ("holds", "a"), ("throttles", "b"), ("holds", "c")
 
 
 def shared() -> Turns:
@@ -152,3 +152,35 @@ def test_a_full_node_leaves_to_others_what_they_have(monkeypatch: pytest.MonkeyP
     assert turns.has(("holds", "c"))
     assert not turns.has(OTHER)
     assert turns.wanted(1.0 + AGAIN_S) == [OTHER]  # until nobody has it any more
+
+
+def test_where_the_store_has_no_room_a_node_decides_alone_of_what_no_other_has() -> None:
+    turns = shared()
+    for key in (KEY, OTHER):
+        turns.ask(key)
+    assert turns.wanted(1.0) == [KEY, OTHER]
+    turns.take([], [OTHER], is_crowded=True)
+    assert turns.has(KEY)
+    assert not turns.has(OTHER)
+    turns.ask(THIRD)
+    assert turns.wanted(2.0) == []  # not now: it would fill what room there is
+    assert turns.has(THIRD)
+
+
+def test_a_store_without_room_is_asked_for_one_turn_now_and_then_and_for_all_when_it_has_room() -> None:
+    turns = shared()
+    for key in (KEY, OTHER):
+        turns.ask(key)
+    turns.wanted(1.0)
+    turns.take([], [], is_crowded=True)
+    assert turns.wanted(1.0 + AGAIN_S) == [KEY]
+    turns.take([], [], is_crowded=True)
+    assert turns.wanted(1.0 + 2 * AGAIN_S) == []
+    assert turns.wanted(1.0 + AGAIN_S + CROWDED_S) == [KEY]
+    turns.take([KEY], [])
+    assert not turns.has(OTHER)
+    assert turns.wanted(1.1 + AGAIN_S + CROWDED_S) == [OTHER]
+    turns.take([], [], is_crowded=True)
+    turns.lose()
+    turns.join([], 99.0)
+    assert not turns.has(OTHER)  # another connection: there may be room

@@ -11,8 +11,8 @@ import pytest
 from smtpguard.history import Away, Database, report, schema, upkeep
 from smtpguard.history.rows import of_notice
 from smtpguard.history.sqlite import FileEngine
-from smtpguard.history.store import keep
 from smtpguard.history.tables import HOLDS, ROUTES, STRIKES, SUPPRESSIONS, THROTTLES
+from smtpguard.history.writing import keep
 from smtpguard.policy import Route, Strike
 from smtpguard.record import AddressMode, Masker
 from tests.history.stores import (
@@ -133,6 +133,8 @@ def remembered(database: Database, masker: Masker) -> None:
         database.insert(SUPPRESSIONS, [suppression("other")])
         database.insert(STRIKES, [Strike(key, "m", AT)])
         database.insert(HOLDS, [hold(f"recipient {key}"), hold("egress default google", text=f"{ADDRESS} is full")])
+        database.insert(HOLDS, [hold("egress default yahoo", cause=f"{ADDRESS} is full")])
+        database.insert(THROTTLES, [throttle("egress default yahoo", fix=f"write to {ADDRESS}")])
         database.insert(THROTTLES, [throttle("egress default google", text=f"{ADDRESS} gets too much")])
         database.insert(ROUTES, [Route(f"m {key}", 0, AT, "b"), Route("other", 0, AT, "b")])
 

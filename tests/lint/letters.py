@@ -8,6 +8,7 @@ from typing import Final
 
 from smtpguard.lint import RULES, Hit, Severity
 from smtpguard.mail.message import Message
+from tests.lint.asking import marks_of
 
 FIELDS: Final = {
     "From": "Ann <ann@shop.example>",
@@ -57,8 +58,11 @@ def file(name: str, content: bytes = b"x", kind: str = "application/octet-stream
 
 
 def hits(code: str, message: Message) -> list[Hit]:
-    """What a rule says of a message."""
-    return list(RULES[code].check(message))
+    """What a rule says of a message; the marks of the message must not have kept it from being asked."""
+    rule = RULES[code]
+    found = list(rule.check(message))
+    assert not (found and rule.when) or rule.when & marks_of(rule.stage, {Message: message})
+    return found
 
 
 def severities(code: str, message: Message) -> list[Severity]:

@@ -10,7 +10,7 @@ from smtpguard.lint import RULES, Action, Finding, Hit, Report, Ruleset, Severit
 from smtpguard.lint.bulk import is_bulk
 from smtpguard.lint.facts import Signatures
 from smtpguard.mail.message import Message
-from smtpguard.mailauth.dkim import Signature
+from smtpguard.mailauth.dkim_field import Signature
 from tests.lint.letters import hits, is_at, letter, letter_of, newsletter, part, severities
 
 UNSUBSCRIBE = "<https://shop.example/u/1>, <mailto:u@shop.example?subject=1>"

@@ -9,7 +9,7 @@ import pytest
 
 from smtpguard.lint.facts import Dmarc, Egress, EgressAddress, Signatures, Signing
 from smtpguard.mail.message import Message
-from smtpguard.mailauth.dkim import Signature
+from smtpguard.mailauth.dkim_field import Signature
 from smtpguard.mailauth.dmarc import by_suffix, org, walk
 from tests.lint.asking import ask, severities
 from tests.mailauth.zone import Zone

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -57,3 +59,9 @@ def test_any_octets_are_fields_and_strays_that_stand_where_they_say(header: byte
         assert field.line == header.count(b"\r\n", 0, field.offset - 7) + 1
     for stray in found.strays:
         assert header[stray.offset - 7 :].startswith(stray.text)
+    assert found.is_tidy is (not any(mark in header.replace(b"\r\n", b"") for mark in b"\r\n\0"))
+    assert found.longest == max((len(text) for text in re.split(rb"\r\n(?![ \t])", header)), default=0)
+
+
+def test_a_name_is_a_name_only_before_a_colon() -> None:
+    assert [field.name for field in Fields(b"From: x\r\nFromm\r\nFrom").fields] == [b"From"]

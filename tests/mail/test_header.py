@@ -189,6 +189,22 @@ def test_what_is_no_date(value: bytes) -> None:
     assert date(value) is None
 
 
+@settings(max_examples=300)
+@given(
+    st.sampled_from(["Sun, ", "Mon, ", "", "Sonntag, ", "sun, "]),
+    st.integers(0, 32),
+    st.sampled_from(["Jan", "Feb", "Nov", "nov", "Mai"]),
+    st.integers(1969, 2100),
+    st.tuples(st.integers(0, 25), st.integers(0, 61), st.integers(0, 61)),
+    st.sampled_from(["+0000", "-0730", "+1359", "+0060", "GMT", "+0100 (CET)", "+0100 (a (b))", ""]),
+)
+def test_the_usual_form_is_read_as_any_other(
+    weekday: str, day: int, month: str, year: int, clock: tuple[int, int, int], zone: str
+) -> None:
+    value = f"{weekday}{day} {month} {year} {clock[0]:02}:{clock[1]:02}:{clock[2]:02} {zone}".encode()
+    assert date(value) == date(b" \r\n " + value)  # which is none of the usual form
+
+
 # --- any octets ------------------------------------------------------------------------------------------------------
 
 PIECES = st.sampled_from(

@@ -11,7 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smtpguard.mail.message import Message
-from smtpguard.mail.mime import MAX_DELIMITERS, MAX_DEPTH, MAX_PART_HEADER, MAX_PARTS, FaultKind, Part, walk
+from smtpguard.mail.mime import (
+    MAX_DELIMITERS,
+    MAX_DEPTH,
+    MAX_HEADERS,
+    MAX_PART_HEADER,
+    MAX_PARTS,
+    FaultKind,
+    Part,
+    walk,
+)
 
 
 def mail(text: str) -> Message:
@@ -273,6 +282,15 @@ def test_the_header_of_a_part_is_bounded() -> None:
     [part] = message.root.parts
     assert len(part.header.header) <= MAX_PART_HEADER
     assert [fault.kind for fault in part.faults] == [FaultKind.HEADER]
+
+
+def test_the_headers_of_all_parts_together_are_bounded() -> None:
+    part = "\n--b\nX-Long: " + "y" * (MAX_PART_HEADER - 100) + "\n\nbody"
+    message = mail(MULTI + part * 10 + "\n--b--\n")
+    parts = message.root.parts
+    assert len(parts) == 10
+    assert sum(len(part.header.header) for part in parts) <= MAX_HEADERS
+    assert [bool(part.faults) for part in parts] == [False] * 4 + [True] * 6
 
 
 def test_a_memory_mapped_message_has_the_same_outline(tmp_path: Path) -> None:

@@ -12,7 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smtpguard.mail import octets
-from smtpguard.mail.octets import Buffer, first_8bit, first_bare_newline, first_nul, long_lines, newlines
+from smtpguard.mail.octets import (
+    Buffer,
+    first_8bit,
+    first_bare_newline,
+    first_nul,
+    is_plain,
+    long_lines,
+    newlines,
+    seeker,
+)
 
 
 def as_bytes(content: bytes, _folder: Path) -> Buffer:
@@ -105,3 +114,22 @@ def test_long_lines_as_splitting_finds(lengths: list[int]) -> None:
     content = b"\r\n".join(b"a" * length for length in lengths)
     long = [(sum(lengths[:n]) + 2 * n, length) for n, length in enumerate(lengths) if length > 998]
     assert long_lines(content) == ((len(long), *long[0]) if long else None)
+
+
+@settings(max_examples=300)
+@given(st.lists(st.sampled_from([b"\r\n", b"\r", b"\n", b"a", b" ", b"\t", b"\xe9", b"\0"]), max_size=12).map(b"".join))
+def test_plain_text_is_what_no_form_of_dkim_changes(content: bytes) -> None:
+    assert is_plain(b"\r\n\r\n" + content, 4) is (
+        re.search(rb"\t|  | \r\n| \Z| \r|(?<!\r)\n|\r(?!\n)", content) is None
+    )
+
+
+@settings(max_examples=300)
+@given(
+    st.sampled_from([b"www.", b"://", b"a", b"\xff\0", b"**"]),
+    st.lists(
+        st.sampled_from([b"w", b"www", b".", b":/", b"/", b"a", b"\xff", b"\0", b"*", b"\xc3\xa9"]), max_size=12
+    ).map(b"".join),
+)
+def test_a_literal_is_found_where_it_stands(literal: bytes, content: bytes) -> None:
+    assert seeker(literal)(content) is (literal in content)

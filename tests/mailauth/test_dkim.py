@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import mmap
 import random
 import re
@@ -16,12 +17,14 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from smtpguard.mail.fields import Field
 from smtpguard.mail.message import Message
-from smtpguard.mailauth.dkim import Cause, DkimStatus, Signature, Verdict, judge, signatures, verify
-from smtpguard.mailauth.dkim_canon import canonical_body, relaxed_field, simple_field
+from smtpguard.mailauth.dkim import Cause, DkimStatus, Verdict, judge, signatures, verify
+from smtpguard.mailauth.dkim_canon import Body, body_sums, canonical_body, relaxed_field, relaxed_fields, simple_field
+from smtpguard.mailauth.dkim_field import Signature
 from smtpguard.mailauth.dkim_key import parse_key
 from smtpguard.mailauth.dns import Answer, Status
-from smtpguard.mailauth.tags import TagError, parse_tags
+from smtpguard.mailauth.tags import TagError, from_base64, parse_tags
 from tests.mailauth import signing
 from tests.mailauth.signing import BODY, FIELDS, ed25519_key, message, record, rsa_key, signature_field
 from tests.mailauth.zone import Zone
@@ -109,6 +112,38 @@ def test_a_body_in_pieces_is_the_body_as_told_line_by_line(body: bytes, size: in
 def test_where_a_piece_ends_makes_no_difference(body: bytes, size: int) -> None:
     for is_relaxed in (True, False):
         assert body_of(body, is_relaxed=is_relaxed, size=size) == body_of(body, is_relaxed=is_relaxed)
+
+
+@settings(max_examples=300)
+@given(SMTP_BODIES, st.sampled_from([b"", b"a", b"\r\n", b"\r\n\r\n", b"a b\r\n"]), st.sampled_from([None, 0, 3, 1000]))
+def test_the_sum_of_a_body_is_that_of_its_canonical_form(body: bytes, end: bytes, length: int | None) -> None:
+    """Whether the body is plain or not."""
+    parsed = Message(b"A: b\r\n\r\n" + body + end)
+    for form in ("simple", "relaxed"):
+        canonical = body_of(body + end, is_relaxed=form == "relaxed")
+        wanted = Body(form, "sha256", length)
+        digest = hashlib.sha256(canonical if length is None else canonical[:length]).digest()
+        assert body_sums(parsed, [wanted]) == {wanted: (digest, len(canonical))}
+
+
+@pytest.mark.parametrize("start", [b"", b"a", b"a" * 131_072])
+def test_the_sum_of_a_body_that_ends_in_many_blank_lines(start: bytes) -> None:
+    parsed = Message(b"A: b\r\n\r\n" + start + b"\r\n" * 200_000)
+    for form, end in (("simple", b"\r\n"), ("relaxed", b"\r\n" if start else b"")):
+        wanted = Body(form, "sha1", None)
+        digest = hashlib.sha1(start + end, usedforsecurity=False).digest()
+        assert body_sums(parsed, [wanted]) == {wanted: (digest, len(start + end))}
+
+
+VALUES = st.text(alphabet="ab \t", max_size=6).map(str.encode)
+
+
+@given(st.lists(st.tuples(st.sampled_from([b"from", b"to"]), VALUES, VALUES), min_size=1, max_size=4))
+def test_fields_of_a_tidy_header_are_made_relaxed_together(fields: list[tuple[bytes, bytes, bytes]]) -> None:
+    folded = [(name, Field(name, before + b"\r\n " + behind, 0, 0, 0)) for name, before, behind in fields]
+    each = b"\r\n".join(relaxed_field(name, field.value) for name, field in folded)
+    assert relaxed_fields(folded, is_tidy=True) == each
+    assert relaxed_fields(folded, is_tidy=False) == each
 
 
 def test_many_blank_lines_are_given_out_in_pieces() -> None:
@@ -579,3 +614,86 @@ def test_mail_dkim_agrees() -> None:
     differ = [raw for raw, our, their in zip(raws, ours, theirs, strict=True) if our != their]
     assert differ == []
     assert 0 < sum(ours) < len(ours)
+
+
+# --- read once --------------------------------------------------------------------------------------------------------
+
+TAGS = [
+    *(b"v=1", b"a=rsa-sha256", b"c=relaxed/relaxed", b"d=example.com", b"s=sel", b"h=from:to", b"bh=YWJj", b"b=YWI="),
+    *(b" t=12", b"x=20", b"i=@a.example.com", b"q=dns/txt", b"l=3"),
+]
+ODD_TAGS = [
+    *(
+        b"v=2",
+        b"a=md5",
+        b"c=x",
+        b"d=example",
+        b"s=",
+        b"h=to",
+        b"h=from:from",
+        b"bh=YW",
+        b"bh=",
+        b"b=Y W\r\n I =",
+        b"b=!",
+    ),
+    *(b"t=a", b"t=", b"t=30", b"x=1234567890123", b"x = 9", b"\r\n\tx=25", b"i=@b.example", b"q=x", b"l=-1", b"z=a|b"),
+    *(b"", b" ", b"=", b"b", b"B=YWI=", b"n=\x01", b"c=simple", b"t=1\xe9", b"b=YWI=\x00", b"s=other"),
+]
+
+
+@settings(max_examples=500)
+@given(
+    st.lists(st.sampled_from(ODD_TAGS), max_size=3),
+    st.booleans(),
+    st.booleans(),
+    st.randoms(use_true_random=False),
+)
+def test_what_is_known_of_a_signer_changes_nothing(
+    odd: list[bytes], is_short: bool, ends: bool, random: random.Random
+) -> None:
+    """With a blank before the = of b= a signature is read anew, whatever is known."""
+    names = {tag.partition(b"=")[0].strip() for tag in odd}
+    tags = [tag for tag in TAGS if tag.partition(b"=")[0].strip() not in names] + odd
+    random.shuffle(tags)
+    value = b";".join(tags[is_short:]) + (b";" if ends else b"")
+    anew = re.sub(rb"(^|;)b=", rb"\1b =", value)
+    found, again = (signatures(Message(b"DKIM-Signature: " + text + b"\r\n\r\nx\r\n"))[0] for text in (value, anew))
+    assert found[1:] == again[1:]
+
+
+def test_a_long_signature_is_not_remembered() -> None:
+    names = b":".join([NAMES_OF_MANY, *[b"x-%d" % number for number in range(1000)]])
+    raw = signed(names=names)
+    assert verdict(raw, record(KEY)).status is DkimStatus.PASS
+
+
+NAMES_OF_MANY = b"from:from:to:subject:date"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"",
+        b"A",
+        b"AA",
+        b"AAA",
+        b"AAA==",
+        b"AAAA=",
+        b"AAAA====",
+        b"AA=A",
+        b"A===",
+        b"====",
+        b"AA==AAAA",
+        b"AA!=",
+        b"AA A",
+    ],
+)
+def test_what_is_no_base64(value: bytes) -> None:
+    assert from_base64(value) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "octets"), [(b"AA==", b"\0"), (b"AAA=", b"\0\0"), (b"AAAA", b"\0\0\0"), (b"+/+/", b"\xfb\xff\xbf")]
+)
+def test_base64(value: bytes, octets: bytes) -> None:
+    assert from_base64(value) == octets

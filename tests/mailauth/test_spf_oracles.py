@@ -3,7 +3,7 @@
 The made-up zones leave out what the two libraries do in their own way: pyspf counts a redirect= that it never follows
 and asks for %{p} of terms that it never meets, both look up all that a `ptr` or an `mx` could want where we stop at the
 match; Mail::SPF lets ip6:::/0 match IPv4, as RFC 4408 had it. So limits are tried without redirect=, and hosts behind
-MX and PTR have addresses of both kinds.
+MX and PTR have addresses of both kinds. pyspf reads no macro in a modifier that it does not know (`x=%{`).
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ MACROS: Final = [
 BROKEN: Final = [
     *("what", "a:", "a:example", "a/33", "a//129", "a:%{x}.example.com", "a:%i.example.com", "include", "exists"),
     *("ip4:192.0.2", "ip4:192.0.2.1/33", "ip4:192.0.2.1/024", "ip6:192.0.2.1", "ip6:2001:db8::/129", "ptr/24"),
-    *("all:x", "all.", "redirect:d1.example.com", "exp=", "a:h0.example.com:25", "x=%{", "1x=y", "mx:h0.example.-com"),
+    *("all:x", "all.", "redirect:d1.example.com", "exp=", "a:h0.example.com:25", "1x=y", "mx:h0.example.-com"),
 ]
 IPS: Final = ["192.0.2.1", "192.0.2.9", "198.51.100.1", "2001:db8::1", "2001:db8::9", "::ffff:192.0.2.1"]
 POOL: Final = st.sampled_from

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from smtpguard.classify import Classification, load
 from smtpguard.config import PolicySettings, SuppressionSettings
 from smtpguard.mail.reply import EnhancedCode, Reply, Verb
 from smtpguard.policy.standing import (
@@ -21,12 +22,14 @@ from smtpguard.policy.standing import (
     is_out,
     is_strike,
     may_suppress,
+    meaning_of,
     reply_for,
     throttled,
 )
 
 DAY = 86_400.0
 CATEGORY = "reputation.ip_listed"
+MEANING = Classification(CATEGORY, provider="google", cause="listed by zen", fix="ask zen to delist 192.0.2.1")
 WORDS = (550, "5.7.1", "blocked using zen.spamhaus.org", CATEGORY)
 SAID = Reply(550, (WORDS[2],), EnhancedCode(5, 7, 1), Verb.RCPT)
 DEFER = PolicySettings.model_validate({"action": "defer", "hold": "24h", "probe": "15m"})
@@ -37,19 +40,19 @@ THROTTLE = PolicySettings.model_validate({"action": "throttle", "initial": "30s"
 
 
 def test_a_hold_keeps_its_beginning_and_moves_its_probe() -> None:
-    first = held(None, "k", SAID, CATEGORY, DEFER, 1000.0)
+    first = held(None, "k", SAID, MEANING, DEFER, 1000.0)
     assert (first.since, first.until, first.probe_at) == (1000.0, 1000.0 + DAY, 1900.0)
-    again = held(first, "k", SAID, CATEGORY, DEFER, 2000.0)
+    again = held(first, "k", SAID, MEANING, DEFER, 2000.0)
     assert (again.since, again.until, again.probe_at) == (1000.0, 1000.0 + DAY, 2900.0)
     assert again.probe_s == 900.0
 
 
 def test_a_hold_is_spent_after_its_time_and_forgotten_after_as_long_again() -> None:
-    first = held(None, "k", SAID, CATEGORY, DEFER, 0.0)
+    first = held(None, "k", SAID, MEANING, DEFER, 0.0)
     assert not first.is_spent(DAY - 1)
     assert first.is_spent(DAY)
-    assert held(first, "k", SAID, CATEGORY, DEFER, DAY + 5).is_spent(DAY + 5)  # the true 5xx goes on passing
-    anew = held(first, "k", SAID, CATEGORY, DEFER, 2 * DAY)
+    assert held(first, "k", SAID, MEANING, DEFER, DAY + 5).is_spent(DAY + 5)  # the true 5xx goes on passing
+    anew = held(first, "k", SAID, MEANING, DEFER, 2 * DAY)
     assert anew.since == 2 * DAY
     assert not anew.is_spent(2 * DAY)
 
@@ -60,7 +63,7 @@ def test_a_hold_is_spent_after_its_time_and_forgotten_after_as_long_again() -> N
 def test_pauses_double_up_to_the_longest() -> None:
     now, throttle, delays = 0.0, None, []
     for _ in range(6):
-        throttle = throttled(throttle, "k", SAID, CATEGORY, THROTTLE, now)
+        throttle = throttled(throttle, "k", SAID, MEANING, THROTTLE, now)
         delays.append(throttle.delay)
         now = throttle.until
         throttle = throttle._replace(probe_at=now + PROBE_WITHIN_S)
@@ -68,24 +71,24 @@ def test_pauses_double_up_to_the_longest() -> None:
 
 
 def test_a_refusal_of_mail_that_was_under_way_does_not_double_the_pause() -> None:
-    first = throttled(None, "k", SAID, CATEGORY, THROTTLE, 100.0)
-    assert throttled(first, "k", SAID, CATEGORY, THROTTLE, 101.0) is first
+    first = throttled(None, "k", SAID, MEANING, THROTTLE, 100.0)
+    assert throttled(first, "k", SAID, MEANING, THROTTLE, 101.0) is first
 
 
 def test_a_pause_long_over_begins_anew() -> None:
     late = throttled(
-        Throttle("k", 760.0, 1000.0, 0.0, 240, *WORDS), "k", SAID, CATEGORY, THROTTLE, 1000.0 + THROTTLE.max
+        Throttle("k", 760.0, 1000.0, 0.0, 240, *WORDS), "k", SAID, MEANING, THROTTLE, 1000.0 + THROTTLE.max
     )
     assert late.delay == 30
 
 
 @pytest.mark.parametrize(("asked", "delay"), [(10.0, 30), (120.0, 120), (10_000.0, 300)])
 def test_the_time_that_the_text_asks_for_is_honoured(asked: float, delay: float) -> None:
-    assert throttled(None, "k", SAID, CATEGORY, THROTTLE, 0.0, retry_after=asked).delay == delay
+    assert throttled(None, "k", SAID, MEANING._replace(retry_after=asked), THROTTLE, 0.0).delay == delay
 
 
 def test_one_attempt_opens_a_throttle() -> None:
-    throttle = throttled(None, "k", SAID, CATEGORY, THROTTLE, 0.0)
+    throttle = throttled(None, "k", SAID, MEANING, THROTTLE, 0.0)
     assert throttle.is_barred(29.0)
     assert not throttle.is_barred(30.0)
     under_way = throttle._replace(probe_at=30.0 + PROBE_WITHIN_S)
@@ -95,7 +98,7 @@ def test_one_attempt_opens_a_throttle() -> None:
 
 @given(st.floats(0, 1), st.floats(0, 1e6))
 def test_jitter_lengthens_by_a_fifth_at_most(jitter: float, now: float) -> None:
-    throttle = throttled(None, "k", SAID, CATEGORY, THROTTLE, now, jitter=jitter)
+    throttle = throttled(None, "k", SAID, MEANING, THROTTLE, now, jitter=jitter)
     assert now + 30 <= throttle.until <= now + 36.001
 
 
@@ -151,7 +154,7 @@ def test_who_is_never_suppressed(path: bytes, may: bool) -> None:
 
 # --- answers ---------------------------------------------------------------------------------------------------
 
-HOLD = held(None, "k", SAID, CATEGORY, DEFER, 0.0)
+HOLD = held(None, "k", SAID, MEANING, DEFER, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -175,8 +178,41 @@ def test_an_answer_quotes_the_refusal(kept: Any, verb: Verb, said: str) -> None:
 
 def test_as_much_is_kept_as_is_quoted() -> None:
     long = Reply(550, ("x" * 5000,), None, Verb.RCPT)
-    hold = held(None, "k", long, "recipient.unknown", DEFER, 0.0)
-    assert len(hold.text) == 300
+    hold = held(None, "k", long, MEANING._replace(cause="y" * 5000), DEFER, 0.0)
+    assert len(hold.text) == len(hold.cause) == 300
     assert hold.enhanced == ""
     assert reply_for(hold, Verb.RCPT, "x").enhanced == (4, 0, 0)
     assert isinstance(hold, Hold)
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        (
+            "Unauthenticated email from shop.example is not accepted due to domain's DMARC policy",
+            ("auth.dmarc", "google", "shop.example"),
+        ),
+        (
+            "Service unavailable, client host 192.0.2.1 blocked using zen.spamhaus.org",
+            (CATEGORY, "google", "192.0.2.1"),
+        ),
+    ],
+)
+def test_an_answer_means_what_the_refusal_meant(text: str, names: tuple[str, str, str]) -> None:
+    said = Reply(550, (text,), EnhancedCode(5, 7, 26), Verb.DOT)
+    true = load().match(said, "gmail-smtp-in.l.google.com")
+    slow = throttled(None, "k", said, true, THROTTLE, 0.0)
+    for kept in (held(None, "k", said, true, DEFER, 0.0), slow):
+        again = meaning_of(kept)
+        assert (again.category, again.provider) == (true.category, true.provider) == names[:2]
+        assert (again.cause, again.fix) == (true.cause, true.fix)
+        assert names[2] in again.cause + again.fix
+
+
+@pytest.mark.parametrize("provider", ["", "a name of a later version"])
+def test_what_an_older_or_a_newer_version_kept_means_what_its_category_does(provider: str) -> None:
+    again = meaning_of(HOLD._replace(provider=provider, cause="", fix=""))
+    assert (again.category, again.provider) == (CATEGORY, "other")
+    assert again.cause
+    assert again.fix
+    assert meaning_of(Suppression("k", 0, 9, "a@b", *WORDS, "policy")) == again

@@ -15,6 +15,8 @@ from smtpguard.classify.notice.notice import Notice
 from smtpguard.mail.header import decoded
 
 MAX_FOR_DETECTORS: Final = 16 << 10
+MAX_LINES: Final = 500
+"""Lines for detectors: each may be a part of its own, and every detector walks through all of them."""
 MAX_LINE: Final = 998
 """RFC 5322 2.1.1. Some detectors take a time that grows with the square of a line."""
 MAX_RECIPIENTS: Final = 100
@@ -97,7 +99,7 @@ def _detected(octets: bytes) -> list[str]:
     from flufl.bounce import all_failures
 
     try:
-        lines = octets[:MAX_FOR_DETECTORS].splitlines(keepends=True)
+        lines = octets[:MAX_FOR_DETECTORS].splitlines(keepends=True)[:MAX_LINES]
         message = message_from_bytes(b"".join(line if len(line) <= MAX_LINE else line[:MAX_LINE] for line in lines))
         found = set().union(*all_failures(message))
     except Exception:  # its detectors are not made for any octets

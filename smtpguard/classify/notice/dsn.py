@@ -33,7 +33,8 @@ _BY_CLASS: Final[dict[int, Action]] = {2: "delivered", 4: "delayed", 5: "failed"
 
 def notices(report: Part, status: Part) -> list[Notice]:
     """One a recipient of `status`, the delivery-status part of `report`."""
-    blocks = [mime.fields(block) for block in re.split(rb"\r?\n[ \t]*\r?\n", _body(status))[: MAX_RECIPIENTS + 1]]
+    texts = re.split(rb"\r?\n[ \t]*\r?\n", _body(status), maxsplit=MAX_RECIPIENTS + 1)[: MAX_RECIPIENTS + 1]
+    blocks = [mime.fields(block) for block in texts]
     blocks = [block for block in blocks if block]
     # RFC 3464 2.1: the first block is of the message; some mailers leave it out, some write all in one
     first = blocks[0] if blocks else {}

@@ -17,6 +17,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from functools import cached_property
 from typing import Final
 
 from smtpguard.mail import mime
@@ -27,21 +28,27 @@ from smtpguard.mail.message import Message
 MAX_OCTETS: Final = 1 << 20
 MAX_TEXT: Final = 64 << 10
 """Octets of a text part that are read; the longest human part of a DSN seen has 12,000."""
+MAX_HEADER: Final = 64 << 10
+"""Octets of a message's own header that are read, as of a part's (mail/mime.py)."""
 MAX_ENCODED: Final = 4
-"""Messages within a transfer encoding that are looked into, one in the other."""
+"""Messages within a transfer encoding that are looked into, of all there are in one message."""
 
 Header = Mapping[str, str]
 """Names in lower case; the first of a name; folded lines joined by a line feed. "" is never a value."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Part:
-    """A message or a part of one: its type in lower case, its header fields, and the parts of it."""
+    """A message or a part of one: its type in lower case, and the parts of it."""
 
     type: str
-    header: Header
     outline: mime.Part
     parts: tuple[Part, ...] = ()
+
+    @cached_property
+    def header(self) -> Header:
+        """Its header fields; made when they are asked for, as those of few parts are."""
+        return _by_name(self.outline.header)
 
     def walk(self) -> Iterator[Part]:
         """This part and all below it, in order."""
@@ -63,16 +70,31 @@ class Part:
 
 def parse(octets: bytes) -> Part:
     """The tree of a message."""
-    return _read(Message(_with_crlf(octets[:MAX_OCTETS])).root, MAX_ENCODED)
+    return _Reader().read(_outline(octets[:MAX_OCTETS]))
 
 
-def _read(outline: mime.Part, left: int) -> Part:
-    below: Iterable[mime.Part] = outline.parts
-    if outline.is_message and not outline.parts and left > 0 and outline.encoding in ("base64", "quoted-printable"):
-        below = (Message(_with_crlf(outline.content(MAX_OCTETS))).root,)
-        left -= 1
-    parts = tuple(_read(part, left) for part in below)
-    return Part(outline.content_type, _by_name(outline.header), outline, parts)
+def _outline(octets: bytes) -> mime.Part:
+    octets = _with_crlf(octets)
+    if (end := octets.find(b"\r\n\r\n")) > MAX_HEADER or (end < 0 and len(octets) > MAX_HEADER):
+        last = octets.rfind(b"\r\n", 0, MAX_HEADER)
+        octets = octets[: last if last >= 0 else MAX_HEADER] + (octets[end:] if end >= 0 else b"")
+    return Message(octets).root
+
+
+class _Reader:
+    """Makes the tree of one message; counts the encoded messages in it."""
+
+    def __init__(self) -> None:
+        self._encoded_left = MAX_ENCODED
+
+    def read(self, outline: mime.Part) -> Part:
+        """The part, and what is below it."""
+        below: Iterable[mime.Part] = outline.parts
+        is_encoded = outline.is_message and not outline.parts and outline.encoding in ("base64", "quoted-printable")
+        if is_encoded and self._encoded_left > 0:
+            self._encoded_left -= 1
+            below = (_outline(outline.content(MAX_OCTETS)),)
+        return Part(outline.content_type, outline, tuple(map(self.read, below)))
 
 
 def _with_crlf(octets: bytes) -> bytes:
@@ -141,7 +163,7 @@ _FROM = re.compile(rb"From \S* {1,4}.*\d\d:\d\d")  # "From address  weekday mont
 def messages(lines: Iterable[bytes]) -> Iterator[bytes]:
     """The messages of an mbox (RFC 4155; mboxrd and mboxo alike), each without its From_ line, cut at MAX_OCTETS.
 
-    The first may have a From_ line without a date, as some MTAs put before the one message that they pipe.
+    None is empty. The first may have a From_ line without a date, as some MTAs put before a message that they pipe.
     """
     kept: list[bytes] = []
     size = 0
@@ -149,7 +171,7 @@ def messages(lines: Iterable[bytes]) -> Iterator[bytes]:
     seen = False
     for line in lines:
         if blank and line.startswith(b"From ") and (not seen or _FROM.match(line[:400])):
-            if seen:
+            if kept:
                 yield b"".join(kept)
             kept, size, seen = [], 0, True
         elif seen and size < MAX_OCTETS:
@@ -157,5 +179,5 @@ def messages(lines: Iterable[bytes]) -> Iterator[bytes]:
             kept.append(unquoted)
             size += len(unquoted)
         blank = line in (b"\n", b"\r\n")
-    if seen:
+    if kept:
         yield b"".join(kept)
