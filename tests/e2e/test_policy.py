@@ -89,7 +89,7 @@ def test_what_is_held_goes_out_once_we_are_delisted(door: Door, directory: Path)
         assert len(asked) == len(probes)  # what is answered here is not asked there
         assert all(gap > probe_s - SLACK_S for gap in gaps(probes)), gaps(probes)
         assert len(refused(it, "policy")) >= MANY  # and that is our doing: Postfix came back with all of them
-        assert "Cause: reputation.ip_listed (the sending IP is on a block list)" in it.mta.log()
+        assert "Cause: reputation.ip_listed (192.0.2.25 is on zen.spamhaus.org)" in it.mta.log()
         assert len(it.mta.queue()) == MANY
         assert not it.mta.bounces()
 

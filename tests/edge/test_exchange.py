@@ -453,7 +453,7 @@ async def test_an_open_transaction_is_reset_before_the_connection_is_used_again(
     async with Sandbox(keywords=keywords) as hop, way_to(hop.port) as way:
         exchange = await way.begin(b"550-5.1.1@y.test")
         exchange.finish()  # not even waiting for the recipient
-        await until(lambda: b"RSET" in hop.commands)
+        await until(lambda: b"RSET" in hop.commands and not way.hop._pool.slots.taken(""))
         assert all(map(_is_good, await way.pass_one()))
         assert hop.connections == 1
         assert [path for path, _ in hop.messages[0].rcpts] == [b"b@y.test"]
