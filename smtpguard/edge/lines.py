@@ -17,6 +17,8 @@ from typing import Any, Final, cast
 
 from aiosmtpd.smtp import SMTP, TLSSetupException
 
+from smtpguard.edge import burst
+
 MAX_LINE: Final = 4096  # contract 1.3, CRLF included
 READ_AHEAD: Final = 128 * 1024
 """Octets of unread commands after which the transport is paused."""
@@ -66,6 +68,7 @@ class Wire(SMTP, ABC):
         self.loop = loop
         self.tls_context = tls_context
         self._idle_s = idle_s
+        self._burst = burst.of(loop)
 
     # -- for subclasses ------------------------------------------------------------------------------------------
 
@@ -247,9 +250,9 @@ class Wire(SMTP, ABC):
     # -- out -----------------------------------------------------------------------------------------------------
 
     def send(self, data: bytes) -> None:
-        """Octets for the client; uvloop's transport gathers what is sent in one turn of the loop into one write."""
+        """Octets for the client."""
         if self.transport is not None:
-            self.transport.write(data)
+            self._burst.write(self.transport, data)
 
     async def start_tls(self) -> str:
         """RFC 3207, by aiosmtpd; the TLS version. After TLSSetupException the connection is gone."""
@@ -270,6 +273,7 @@ class Wire(SMTP, ABC):
     async def push(self, status: str | bytes) -> None:
         """aiosmtpd's way to answer, for its inherited STARTTLS."""
         self.send((status.encode() if isinstance(status, str) else status) + b"\r\n")
+        self._burst.flush()  # before TLS takes the transport
 
     def pause_writing(self) -> None:
         """The client does not read its answers: commands wait."""
@@ -284,6 +288,7 @@ class Wire(SMTP, ABC):
         """Send what is due, then close; a client that does not read is cut off after LINGER_S."""
         self.closing = True
         if self.transport is not None and not self.transport.is_closing():
+            self._burst.flush()
             self.transport.close()
             self._instead_of_idle(LINGER_S, self.cut)
         self._wake()
@@ -299,6 +304,7 @@ class Wire(SMTP, ABC):
         if transport is None or is_pointless or not transport.can_write_eof():
             self.parted()
             return
+        self._burst.flush()
         try:
             transport.write_eof()
         except OSError:  # asyncio's: the client is gone, and it is about to be told
@@ -323,6 +329,7 @@ class Wire(SMTP, ABC):
     def cut(self) -> None:
         """Reset the connection at once."""
         if self.transport is not None:
+            self._burst.flush()
             self.transport.abort()
 
     # -- time ----------------------------------------------------------------------------------------------------

@@ -19,9 +19,11 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Final, Protocol
 
 from smtpguard.config.settings import TimeoutSettings
+from smtpguard.edge import burst
 from smtpguard.edge.connect import Connected
 from smtpguard.edge.reader import FAMILIAR, ReplyReader, learn
 from smtpguard.edge.sending import AT_ONCE, Sending, at_once
@@ -91,6 +93,7 @@ class Connection(asyncio.Protocol):
         self._ticks_at = NEVER
         self._sending: Sending | None = None  # the kernel has not yet got all of the message
         self._transport = connected.transport
+        self._write = partial(burst.of(self._loop).write, self._transport)
         # Low water 0: "resumed" means that the kernel has it all, so that the wait for the answer begins then.
         self._transport.set_write_buffer_limits(high=AT_ONCE, low=0)
         self._transport.set_protocol(self)
@@ -157,7 +160,7 @@ class Connection(asyncio.Protocol):
         if self._is_over:
             return
         self._is_over = True
-        self._transport.write(b"QUIT\r\n")
+        self._write(b"QUIT\r\n")
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._loop.call_later(QUIT_S, self.abort)
@@ -172,9 +175,9 @@ class Connection(asyncio.Protocol):
             self._due.append(first)
             if len(lines) > 1:
                 self._due.extend([Verb.RCPT] * (len(lines) - 1))
-                self._transport.write(b"".join(lines))
+                self._write(b"".join(lines))
             else:
-                self._transport.write(lines[0])
+                self._write(lines[0])
             self._watch(self._timeout.command)
         else:
             self._unsent.append((lines[0], first))
@@ -185,7 +188,7 @@ class Connection(asyncio.Protocol):
         if self._unsent and not self._due:
             line, verb = self._unsent.popleft()
             self._due.append(verb)
-            self._transport.write(line)
+            self._write(line)
             self._watch(self._timeout.command)
 
     def _settle(self) -> None:
@@ -208,7 +211,7 @@ class Connection(asyncio.Protocol):
             self._send_message()
         else:
             self._due.append(Verb.DATA)
-            self._transport.write(b"DATA\r\n")
+            self._write(b"DATA\r\n")
             self._watch(self._timeout.command)
 
     def _send_message(self) -> None:
@@ -218,7 +221,11 @@ class Connection(asyncio.Protocol):
         self._due.append(Verb.DOT)
         try:
             if len(head) + body.size <= AT_ONCE:
-                self._transport.write(at_once(head, body, chunking=self._chunking))
+                octets = at_once(head, body, chunking=self._chunking)
+                if len(octets) <= burst.SMALL:
+                    self._write(octets)
+                else:  # nothing is due, so that nothing else of ours waits
+                    self._transport.write(octets)
                 self._watch(self._timeout.final)
             else:
                 self._sending = Sending(

@@ -75,7 +75,7 @@ class Door(Entrance):
                 self._refused_mail = reply.wire() if reply.klass == 4 else _NEED_MAIL
         self._owed -= 1
         if self.transport is not None:
-            self.transport.write(reply.wire(utf8=self._envelope.smtputf8))
+            self._burst.write(self.transport, reply.wire(utf8=self._envelope.smtputf8))
         if self._owed:
             return
         if self._transaction is not None and self._transaction.over:

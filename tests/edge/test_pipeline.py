@@ -9,6 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from smtpguard.config.settings import TimeoutSettings
+from smtpguard.edge import burst
 from smtpguard.edge.connect import Connected
 from smtpguard.edge.pipeline import Connection
 from smtpguard.mail.reply import Answer, Hop, Verb
@@ -69,8 +70,10 @@ async def _dialogue(replies: list[bytes], *, at_once: bool) -> tuple[list[tuple[
             break
         if heard == 0 or ear.answers[-1][0] is not Verb.DOT:
             next(asked, lambda: None)()
+        burst.of(asyncio.get_running_loop()).flush()
         for octets in [reply] if at_once else [reply[at : at + 1] for at in range(len(reply))]:
             connection.data_received(octets)
+    burst.of(asyncio.get_running_loop()).flush()
     written = line.written.copy()
     connection.abort()
     return ear.answers, written, over[0]
