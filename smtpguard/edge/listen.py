@@ -154,8 +154,8 @@ Make = Callable[[Callable[[Door], None]], Door]
 class Acceptor:
     """Accepts on all listeners of the doors, at most `limit` sessions at a time; `sessions` are those open now.
 
-    uvloop's own servers close clients for whom no descriptor is free; its `sock_accept` costs a client two calls of the
-    kernel more, and two turns of the loop.
+    uvloop's own servers close clients for whom no descriptor is free; its `sock_accept` takes six calls of the kernel
+    and two turns of the loop more for each.
     """
 
     def __init__(self, limit: int) -> None:
@@ -163,9 +163,8 @@ class Acceptor:
         self._limit = limit
         self._empty = asyncio.Event()
         self._empty.set()
-        self._listeners: dict[
-            socket.socket, tuple[Make, bool]
-        ] = {}  # and whether it is TCP: to ask takes a microsecond
+        # ... and whether it is TCP: to ask takes a microsecond
+        self._listeners: dict[socket.socket, tuple[Make, bool]] = {}
         self._beginning: set[asyncio.Task[None]] = set()
         self._is_pausing = False
         self._again: asyncio.TimerHandle | None = None
