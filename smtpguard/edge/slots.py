@@ -84,11 +84,9 @@ class Slots:
         """Give a slot back: to the one who has waited longest among those that may have it, if any."""
         taken = self._taken
         for name in groups:
-            left = taken.get(name, 0) - 1
-            if left > 0:
-                taken[name] = left
-            else:
-                taken.pop(name, None)
+            taken[name] -= 1
+            if taken[name] == 0:
+                del taken[name]
         if self._waiting:
             self._serve()
 

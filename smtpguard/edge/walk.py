@@ -136,6 +136,10 @@ class Walk:
     async def _open(self, exchange: HopExchange, host: Host) -> None:
         try:
             got = await self._trunk.connection(host, exchange.deadline)
+            if exchange.is_begun:  # given up; Python 3.11's wait_for, within, loses a cancel that comes with the result
+                if isinstance(got, Connection):
+                    got.quit()
+                return
             exchange.task = None
             if isinstance(got, Connection):
                 self._turned(host)

@@ -257,6 +257,34 @@ async def test_who_goes_away_while_waiting_or_connecting_takes_no_connection_alo
         assert all(map(_is_good, await way.pass_one()))
 
 
+async def test_who_goes_away_at_the_moment_of_the_connection_is_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cancel may be lost within: MAIL went out for nobody, on a connection that nobody gave back."""
+    async with Sandbox() as hop, way_to(hop.port, connections=1) as way:
+        trunk = way.hop._trunk
+        opened = asyncio.Event()
+        connection = trunk.connection
+
+        async def deaf(host: Any, deadline: float) -> Any:
+            opening = asyncio.ensure_future(connection(host, deadline))
+            try:
+                got = await asyncio.shield(opening)
+            except asyncio.CancelledError:
+                got = await opening
+            opened.set()
+            return got
+
+        monkeypatch.setattr(trunk, "connection", deaf)
+        talked = Talk()
+        exchange = way.hop.begin(ENVELOPE, to(), soon(), talked)
+        await asyncio.sleep(0)
+        exchange.abort()
+        await opened.wait()
+        await until(lambda: b"QUIT" in hop.commands)
+        assert not any(command.startswith(b"MAIL") for command in hop.commands)
+        assert trunk.pool.slots.taken("") == 0
+        assert way.count("connections_in_use") == 0
+
+
 async def test_hundreds_at_once_share_the_connections() -> None:
     async with Sandbox() as hop, way_to(hop.port, connections=5, queue_wait="20s", messages_per_connection=7) as way:
         answers = await asyncio.gather(*(way.pass_one(within_s=20) for _ in range(300)))
