@@ -13,7 +13,7 @@ PYTEST ?=
 WORKERS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help run test smoke cover bench bench-lint chaos fuzz soak audit check format mtas clean
+.PHONY: help run test smoke cover bench bench-lint chaos fuzz soak audit lock check format mtas clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -49,6 +49,12 @@ soak: $(VENV)/installed-dev ## an hour of mixed load, memory and descriptors wat
 audit: $(VENV)/installed ## known holes in what is installed; needs the network
 	@$(PIP) install pip-audit
 	$(BIN)/python -m pip_audit --local --skip-editable
+
+lock: $(VENV)/installed ## the newest packages that pyproject.toml allows, with their hashes, into deploy/requirements.txt; needs the network
+	@$(PIP) install uv
+	@sed '/^[^#]/,$$d' deploy/requirements.txt > $(VENV)/lock
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --extra postgres --generate-hashes --no-header pyproject.toml >> $(VENV)/lock
+	mv $(VENV)/lock deploy/requirements.txt
 
 check: $(VENV)/installed-dev ## format, lint, types, imports, generated files
 	$(BIN)/ruff format --check .
