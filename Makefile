@@ -46,7 +46,7 @@ fuzz: $(VENV)/installed-dev ## hostile octets for every reader, ten minutes; lon
 soak: $(VENV)/installed-dev ## an hour of mixed load, memory and descriptors watched; shorter: make soak SOAK="--minutes 10"
 	$(BIN)/python -m tests.soak $(SOAK)
 
-audit: $(VENV)/installed ## known holes in what is installed; needs the network
+audit: $(VENV)/installed ## known vulnerabilities of what is installed; needs the network
 	@$(PIP) install pip-audit
 	$(BIN)/python -m pip_audit --local --skip-editable
 
@@ -65,7 +65,7 @@ check: $(VENV)/installed-dev ## format, lint, types, imports, generated files
 	$(BIN)/python -m smtpguard.classify.reference | diff -u config/classification.md -
 	$(BIN)/python -m smtpguard.lint.reference | diff -u config/lint.md -
 
-format: $(VENV)/installed-dev ## mend what ruff can mend, generate what is generated
+format: $(VENV)/installed-dev ## fix what ruff can fix, generate what is generated
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 	$(BIN)/python -m smtpguard.config.sample > config/smtpguard.toml

@@ -124,7 +124,9 @@ def config(directory: Path, next_hop_port: int, *, listen: str = "", relay: str 
     return path
 
 
-async def launch(*words: str, environ: Mapping[str, str] | None = None) -> Program:
+async def launch(
+    *words: str, environ: Mapping[str, str] | None = None, stdin: int = asyncio.subprocess.DEVNULL
+) -> Program:
     """`python -m smtpguard` with these words, as it is: it may end at once."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -133,7 +135,7 @@ async def launch(*words: str, environ: Mapping[str, str] | None = None) -> Progr
         "-m",
         "smtpguard",
         *words,
-        stdin=asyncio.subprocess.DEVNULL,
+        stdin=stdin,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         limit=LOG_LINE_LIMIT,

@@ -283,3 +283,22 @@ async def test_a_stop_waits_for_the_message() -> None:
         server.release()
         assert code(await client.reply()).startswith("250")
         await stopping
+
+
+# --- in the background -----------------------------------------------------------------------------------------------
+
+
+async def test_an_address_and_a_domain_of_ours_on_a_blocklist_are_told_of() -> None:
+    more = (
+        '[lint]\n[sender]\ndomains = ["*.phish.example"]\n[lint.dns]\nresolvers = ["{}"]\n'
+        '[lint.blocklists]\nip = ["zen.spamhaus.org"]\ndomain = ["dbl.spamhaus.org"]\n'
+    )
+    async with serving(load("lists")) as server:
+        next_hop = 'egress_ips = ["5.18.0.30", "5.18.0.25"]'
+        async with relay(next_hop=next_hop, more=more.format(server.address)) as guard:
+            told = await guard.events("blocklist-listed", 2)
+            assert {event["message"].partition(":")[0] for event in told} == {
+                "zen.spamhaus.org lists 5.18.0.25",
+                "dbl.spamhaus.org lists phish.example",
+            }
+            assert guard.sample("blocklist_listed", list="zen.spamhaus.org", subject="1") == 1

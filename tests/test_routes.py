@@ -25,6 +25,10 @@ def route(next_hop: str, recipient: tuple[str, ...] = (), sender: tuple[str, ...
         ("*.example.org", "badexample.org", False),
         ("*", "whatever.example", True),
         ("*", "", True),
+        ("xn--bcher-kva.example", "bücher.example", True),
+        ("*.xn--bcher-kva.example", "post.bücher.example", True),
+        ("xn--bcher-kva.example", "büchlein.example", False),
+        ("*.example", "\u2028.example", True),
     ],
 )
 def test_patterns(pattern: str, domain: str, matches: bool) -> None:

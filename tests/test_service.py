@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
+import pty
 import re
 import signal
 import socket
@@ -280,6 +282,25 @@ async def test_sighup_reloads(tmp_path: Path) -> None:
             assert f"smtpguard_config_last_reload_successful {number - 1}.0" in metrics
 
 
+async def test_a_closed_terminal_stops_it_and_an_open_one_reloads(tmp_path: Path) -> None:
+    ours, its = pty.openpty()
+    try:
+        async with Sandbox() as hop:
+            running = await launch("serve", "--config", str(config(tmp_path, hop.port)), stdin=its)
+            try:
+                await running.events("service-started")
+                running.signal(signal.SIGHUP)
+                await running.events("config-reloaded")
+                os.close(ours)
+                running.signal(signal.SIGHUP)
+                assert await running.ended() == 0
+                assert await running.events("service-stopped")
+            finally:
+                await running.kill()
+    finally:
+        os.close(its)
+
+
 # -- stop ------------------------------------------------------------------------------------------------------------
 
 
@@ -389,7 +410,7 @@ async def test_a_history_that_comes_back_leaves_transactions_their_next_hop_at_a
         guard.service._tell_store("")
         guard.config.write_text(guard.config.read_text().replace("600ms", "700ms"))
         assert await guard.service.reload()
-        assert [former.under_way for former in guard.service._former] == [1]
+        assert [former.under_way for former in guard.service._former.relays] == [1]
         await client.say("DATA")
         client.send(MESSAGE + b".\r\n")
         assert code(await client.reply()) == "250 2.0.0"

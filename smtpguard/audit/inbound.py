@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from smtpguard.audit.line import Branch, Line, State, judged, unknown
 from smtpguard.lint.facts import SenderDomain
-from smtpguard.lint.recipients import mx_fault
+from smtpguard.lint.recipients import mx_fault, unreachable
 from smtpguard.mailauth import bimi, mtasts, tlsrpt
 from smtpguard.mailauth.dmarc import Discovered
 from smtpguard.mailauth.dns import Answer, IpAddress, Resolver, Tlsa
@@ -98,7 +98,7 @@ def mx_lines(mail: SenderDomain) -> Iterator[Line]:
         return
     faults = {mx.host: mx_fault(mx.host, mail.hosts.get(mx.host, ())) for mx in mail.mx.records}
     tree = tuple(Branch(0, f"{mx.preference} {mx.host}", _where(mail, mx.host)) for mx in mail.mx.records)
-    is_dead = all(faults.values())
+    is_dead = all(unreachable(mx.host, mail.hosts.get(mx.host, ())) for mx in mail.mx.records)
     if not any(faults.values()):
         yield Line("mx", "ok", f"{_many(len(faults), 'mail host')}", tree=tree)
     for number, (host, fault) in enumerate((host, fault) for host, fault in faults.items() if fault):

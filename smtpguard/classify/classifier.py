@@ -355,7 +355,7 @@ _DEAD: Final = frozenset({"recipient.unknown", "recipient.disabled", "recipient.
 _PLACE: Final = {category: place for place, category in enumerate(CATEGORIES)}
 # When all words outweigh a rule: found by leaving out one of our sets of replies after another. Telling words and
 # codes, and rules of a provider or an operator, are never doubted.
-_TIMES: Final[dict[int, float]] = {NO_TEXT: 3.0, EMPTY: 80.0, VAGUE: 80.0, PLAIN: 80.0}
+_TIMES: Final[dict[int, float]] = {NO_TEXT: 3.0, EMPTY: 80.0, VAGUE: 10.0, PLAIN: 40.0}
 """How much likelier than its own category another must be, by the `text` of a rule's rank."""
 _ENOUGH: Final = 20  # characters: a rule that finds so many is not doubted either
 _MOST: Final = 0.6  # what another must have in all

@@ -50,9 +50,9 @@ def sample(reply: Reply, verb: Verb | None, category: str) -> Sample:
 
 def spoken(rules: Iterable[Rule]) -> Iterator[Sample]:
     """What is learned from the phrases of rules: words without codes."""
-    choose = random.Random(1).choice  # noqa: S311
     for rule in rules:
         for phrase in rule.phrases:
+            choose = random.Random(phrase).choice  # noqa: S311  # a phrase more changes the readings of no other
             parts = [sorted(readings(part)) for part in parts_of(phrase)]
             for _ in range(_READINGS):
                 words = [_SIGNS.get(word, word.strip("#*")) for part in parts for word in choose(part)]

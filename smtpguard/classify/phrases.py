@@ -300,8 +300,8 @@ _PARTED = re.compile(r"[<>()\[\],;:]|\.\.")
 _EDGES: Final = ".,:;!?()[]<>{}\"'*-"
 _WORD = re.compile(r"[^\W_]+")
 _ADDRESS = re.compile(r"[^<>()\[\]:,;\"]*@[^<>()\[\]:,;.\"]*(\.[^<>()\[\]:,;.\"]+)*")
-# what the name of a host or page gives away: a list of addresses, a list of domains, the rules of SPF; a dot is the
-# border of a label or of a part of a path, see `_signs`
+# what the name of a host or page gives away: a list of addresses, a list of domains, the rules of SPF, of line ends; of
+# a virus, whose name is written like a host's; a dot is the border of a label or of a part of a path, see `_signs`
 _SIGNS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ("#domainlist", (".dbl.", "surbl", "uribl", "rhsbl", "query.domain", "ivmuri")),
     (
@@ -317,6 +317,8 @@ _SIGNS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ),
     ("#arpa", (".arpa.",)),
     ("#spf", ("openspf", "open-spf", "spf.pobox", ".why?s=")),
+    ("#barelf", ("smtplf",)),
+    ("#virus", (".trojan", ".win32.", ".w32.", ".heur", ".worm.", ".exploit.", ".eicar", ".backdoor.", ".ransom")),
 )
 
 _MARKS: Final = [(sign, mark) for sign, marks in _SIGNS for mark in marks]

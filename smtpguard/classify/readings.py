@@ -6,7 +6,8 @@ A phrase is written as words and alternatives of words; ` ... ` between two part
 
 `(a|b)` any of these, `x?` and `(x)?` may lack, `word*` any word that begins so, `{name}` a family of words.toml, `@` an
 address, `#ip` an IP address, `#num` what begins with a digit, `#host` a host name, `#url` a page; `#list`,
-`#domainlist`, `#arpa` and `#spf` a host or page of a block list, of a list of domains, of reverse DNS, of SPF.
+`#domainlist`, `#arpa`, `#spf` and `#barelf` a host or page of a block list, of a list of domains, of reverse DNS, of
+SPF, of line ends; `#virus` the name of one.
 Punctuation is nothing but the end of a sentence, and ideographs are words each.
 """
 

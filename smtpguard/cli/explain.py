@@ -46,8 +46,9 @@ _USAGE: Final = (
 _PROGRESS_FROM: Final = 4 << 20
 """Octets; less is read before a bar would be seen."""
 
-# Postfix: short, of hex digits, or long (postconf(5), enable_long_queue_ids); sendmail; Exim: 1tEabc-0000000Dxy-2aBc
-_QUEUE_ID = re.compile(r"(?=.*\d)(?=.*[A-Za-z])(?:[0-9A-Za-z]{6,20}|[0-9A-Za-z]{6}-[0-9A-Za-z]{6,11}-[0-9A-Za-z]{2,4})")
+# Postfix: short, of hex digits, one in a hundred without a letter, or long (postconf(5), enable_long_queue_ids);
+# sendmail; Exim: 1tEabc-0000000Dxy-2aBc
+_QUEUE_ID = re.compile(r"(?=.*\d)(?:[0-9A-Za-z]{6,20}|[0-9A-Za-z]{6}-[0-9A-Za-z]{6,11}-[0-9A-Za-z]{2,4})")
 _FILE_LIKE = re.compile(r"\S*/\S+|\S+\.(?:eml|msg|log|txt|gz|mbox|mbx|csv|json|jsonl)", re.I)
 
 

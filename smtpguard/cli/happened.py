@@ -88,7 +88,7 @@ def _told(account: Account) -> Iterator[list[Row]]:
 def _refusal(row: RefusalRow, lately: int, standing: Remembered | None) -> list[Row]:
     code = row.code or (row.answer if not row.failure else 0)  # what we refused ourselves has our own words
     said = " ".join(part for part in (str(code or ""), row.enhanced, row.text) if part)
-    to = row.rcpt or (f"all {many(row.rcpts, 'recipient')}" if row.rcpts else "")
+    to = row.rcpt or (many(row.rcpts, "recipient") if row.rcpts else "")
     by = row.host or ("smtpguard" if row.source != "next_hop" else row.next_hop or "the next hop")
     provider = f" ({row.provider})" if row.provider not in ("", "other") else ""
     rule = f", rule {row.rule}" if row.rule else ""

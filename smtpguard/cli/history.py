@@ -194,18 +194,23 @@ def suppress_add(
     """Put an address on the list: mail to it is refused with 550 5.1.1."""
     common = common_options(context, config, as_json, False, 0, 0)
     from smtpguard.cli.suppress import add
+    from smtpguard.history.by_hand import MAX_TTL_S
 
     ttl_s = _seconds(ttl, "--for") if ttl else None
+    if ttl_s is not None and ttl_s > MAX_TTL_S:
+        raise typer.BadParameter("give at most 36500d", param_hint="--for")
     raise typer.Exit(add(_terms(common), address, ttl_s=ttl_s, reason=reason, as_json=common.as_json))
 
 
 @suppress_app.command("remove")
-def suppress_remove(context: typer.Context, address: AddressOrKey, config: Config = None) -> None:
+def suppress_remove(
+    context: typer.Context, address: AddressOrKey, config: Config = None, as_json: Json = False
+) -> None:
     """Take an address off the list, and forget its strikes. Exit code 1 where it is not on it."""
-    common = common_options(context, config, False, False, 0, 0)
+    common = common_options(context, config, as_json, False, 0, 0)
     from smtpguard.cli.suppress import remove
 
-    raise typer.Exit(remove(_terms(common), address))
+    raise typer.Exit(remove(_terms(common), address, as_json=common.as_json))
 
 
 @suppress_app.command("lookup")
@@ -239,9 +244,9 @@ def suppress_import(
 
 
 @suppress_app.command("export")
-def suppress_export(context: typer.Context, config: Config = None) -> None:
+def suppress_export(context: typer.Context, config: Config = None, as_json: Json = False) -> None:
     """Write the list as JSON lines. Addresses are as privacy.addresses shows them, with their keyed hash."""
-    common = common_options(context, config, False, False, 0, 0)
+    common = common_options(context, config, as_json, False, 0, 0)
     from smtpguard.cli.suppress import export
 
     raise typer.Exit(export(_terms(common)))

@@ -26,6 +26,7 @@ from typing import Any, Final, NamedTuple
 
 from smtpguard.classify import provider_of
 from smtpguard.cli.options import EXIT_FINE, EXIT_FOUND, EXIT_TEMPORARY, EXIT_USAGE
+from smtpguard.cli.width import columns, folded
 from smtpguard.config import ConfigError, FileError
 from smtpguard.lint import Finding, Report, Ruleset, Severity, Skipped, Stage
 from smtpguard.lint.bulk import is_bulk
@@ -100,11 +101,12 @@ def run(
     if as_json:
         print(json.dumps(_as_object(name, letter, findings, report.skipped)))
     else:
-        for line in lines(clean(name, utf8=True), findings, color=color, loud=loud):
+        width = columns()
+        for line in lines(clean(name, utf8=True), findings, color=color, loud=loud, width=width):
             print(line)
         if loud >= 0:
             for note in (*letter.notes, *_skips(report.skipped, loud), summary(findings, report.skipped)):
-                print(note, file=sys.stderr)
+                print(folded(note, width), file=sys.stderr)
     return exit_code(report)
 
 
@@ -248,8 +250,11 @@ _DIM: Final = "\x1b[2m"
 _PLAIN: Final = "\x1b[0m"
 
 
-def lines(name: str, findings: Sequence[Finding], *, color: bool, loud: int = 0) -> Iterator[str]:
-    """What is printed of the findings; a fix only with the first that it mends."""
+def lines(name: str, findings: Sequence[Finding], *, color: bool, loud: int = 0, width: int = 0) -> Iterator[str]:
+    """What is printed of the findings; a fix only with the first that it mends.
+
+    A finding is one line for a program to split; what is below it is folded at `width` columns; 0 folds nothing.
+    """
     told: set[str] = set()
     for finding in findings:
         where = name if finding.evidence.line is None else f"{name}:{finding.evidence.line}"
@@ -271,7 +276,7 @@ def lines(name: str, findings: Sequence[Finding], *, color: bool, loud: int = 0)
             more.append(("fix", finding.fix))
         for label, value in more:
             if value:
-                line = f"  {label}: {clean(value, utf8=True)}"
+                line = folded(f"  {label}: {clean(value, utf8=True)}", width, indent=4 + len(label))
                 yield f"{_DIM}{line}{_PLAIN}" if color else line
 
 

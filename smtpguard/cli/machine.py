@@ -141,7 +141,7 @@ def names(hostname: str, *, is_set: bool, offline: bool) -> Iterator[Finding]:
         yield Finding(
             "relay.hostname",
             "warn",
-            f"{hostname}{whence} is no full name",
+            f"{hostname}{whence} is not a full name",
             "set relay.hostname, as in mail.example.com",
         )
         return

@@ -21,6 +21,7 @@ from smtpguard.cli.options import EXIT_FINE
 from smtpguard.cli.store import asked, failed
 from smtpguard.cli.summary import percent
 from smtpguard.cli.tally import many, rfc3339
+from smtpguard.cli.width import columns, folded
 from smtpguard.history import Database, StoreError, report
 from smtpguard.mail.reply import clean
 
@@ -32,7 +33,9 @@ FORMATS: Final[tuple[Format, ...]] = get_args(Format)
 MAX_SHOWN: Final = 40
 """Lines of a table on a terminal or in a pipe; the other formats give all."""
 _BAR: Final = 30
+_LEAST_BAR: Final = 4
 _WIDTH: Final = 100
+_RED, _PLAIN = "\x1b[31m", "\x1b[0m"
 _UNKNOWN: Final = "(none)"  # the null sender has no domain
 
 Cell = str | int | float | None
@@ -56,7 +59,7 @@ def run(url: str, *, since_s: float, now: float, by: By, would_reject: bool, for
     """Report on the last `since_s` seconds before `now`; the exit code."""
     try:
         with asked(url) as database:
-            sheet = _sheet(database, now - since_s, now, by, would_reject=would_reject)
+            sheet = _sheet(database, max(0.0, now - since_s), now, by, would_reject=would_reject)
     except StoreError as error:
         return failed("report", error)
     match format:
@@ -138,7 +141,7 @@ def _of_enforcing(found: report.WouldReject) -> Sheet:
         "by_rule": [{**told, "certain": line.is_certain} for line, told in lines],
     }
     rows = tuple(
-        (*row, "enforce" if line.is_certain else "reject in [lint.rules]")
+        (*row, "enforce" if line.is_certain else "reject")
         for line, row in zip(found.by_rule, _rule_rows(found.by_rule), strict=True)
     )
     weights = tuple(line.would_reject for line in found.by_rule)
@@ -198,13 +201,16 @@ def _cell(value: Cell) -> str:
 
 
 def _table(sheet: Sheet, *, color: bool) -> Iterator[str]:
-    yield f"\x1b[1m{sheet.sentence}\x1b[0m" if color else sheet.sentence
+    for sentence in sheet.sentence.splitlines():
+        text = folded(sentence, columns())
+        yield f"\x1b[1m{text}\x1b[0m" if color else text
     if not sheet.rows:
         return
     shown = [tuple(map(_cell, row)) for row in sheet.rows[:MAX_SHOWN]]
     widths = [max(map(len, column)) for column in zip(sheet.columns, *shown, strict=True)]
     is_number = [not isinstance(value, str) for value in sheet.rows[0]]
-    room = max(4, min(_BAR, get_terminal_size((_WIDTH, 0)).columns - sum(widths) - 2 * len(widths)))
+    room = min(_BAR, get_terminal_size((_WIDTH, 0)).columns - sum(widths) - 2 * len(widths))
+    room = room if room >= _LEAST_BAR else 0  # shorter ones say nothing, and would break the lines
     most = max((*sheet.weights, 1))
     # a pipe's encoding may lack blocks
     block = "\u2588" if "utf" in (getattr(sys.stdout, "encoding", "") or "").lower() else "#"
@@ -216,8 +222,8 @@ def _table(sheet: Sheet, *, color: bool) -> Iterator[str]:
     yield ""
     yield line(sheet.columns).rstrip()
     for cells, weight in zip(shown, sheet.weights[:MAX_SHOWN], strict=True):
-        bar = block * (max(1, round(room * weight / most)) if weight else 0)
-        yield f"{line(cells)}  " + (f"\x1b[31m{bar}\x1b[0m" if color and bar else bar)
+        bar = block * (max(1, round(room * weight / most)) if weight and room else 0)
+        yield f"{line(cells)}  {f'{_RED}{bar}{_PLAIN}' if color and bar else bar}".rstrip()
     if (rest := len(sheet.rows) - MAX_SHOWN) > 0:
         yield f"and {rest:,} more (--format json has all)"
 

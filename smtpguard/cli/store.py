@@ -55,10 +55,9 @@ def asked(url: str) -> Iterator[Database]:
 
 
 def _engine(url: str) -> Engine:
-    engine = engine_of(url)
-    if engine.name == "memory":
+    if not url:
         raise StoreError('store.url is "": the history is in the memory of the service, and nowhere else')
-    return engine
+    return engine_of(url)
 
 
 def looked_at(url: str, why: str, *, offline: bool) -> Finding:

@@ -27,7 +27,7 @@ from smtpguard.mail.reply import clean
 from smtpguard.policy import Suppression
 from smtpguard.record import AddressMode, Masker
 
-_LATEST: Final = 1e11  # seconds: beyond all calendars
+_LATEST: Final = 1e14  # seconds: the longest duration that can be written ends before
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +62,8 @@ def add(terms: Terms, address: str, *, ttl_s: float | None, reason: str, as_json
     return EXIT_FINE
 
 
-def remove(terms: Terms, address: str) -> int:
-    """Take an address, or the key that `list` shows, off the list, and its strikes too."""
+def remove(terms: Terms, address: str, *, as_json: bool = False) -> int:
+    """Take an address, or the key that `list` shows, off the list, and its strikes too. `as_json`: {"removed": 1}."""
     try:
         with opened(terms.url) as database:
             key = _key(database, terms, address)
@@ -71,7 +71,11 @@ def remove(terms: Terms, address: str) -> int:
             _write(database, [Change(SUPPRESSIONS, "drop", key), Change(STRIKES, "drop", key)])
     except (Unusable, StoreError) as error:
         return _failed("remove", error)
-    return EXIT_FINE if found else _absent("remove", address)
+    if not found:
+        return _absent("remove", address)
+    if as_json:
+        print(json.dumps({"removed": len(found)}))
+    return EXIT_FINE
 
 
 def lookup(terms: Terms, address: str, *, as_json: bool) -> int:
@@ -263,7 +267,7 @@ def _lines(rows: Sequence[Suppression]) -> Iterator[str]:
     for row in rows:
         said = f"{row.code} {row.enhanced} {row.text}".strip()
         yield (
-            f"{row.key}  {clean(row.address, utf8=True):<{width}}  until {rfc3339(row.until)}  "
+            f"{row.key}  {clean(row.address, utf8=True):<{width}}  until {rfc3339(row.until) or 'for ever':<20}  "
             f"{row.source:<9}  {row.category}: {clean(said, utf8=True)}"
         )
 

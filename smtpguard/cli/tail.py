@@ -16,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, Final
 
+from smtpguard.cli.width import columns, folded
 from smtpguard.edge.log import console_line
 from smtpguard.mail.reply import clean
 
@@ -59,7 +60,7 @@ def run(file: Path, *, problems: bool, last: int, follow: bool, color: bool) -> 
     try:
         lines = sys.stdin.buffer if str(file) == "-" else _followed(file, last, follow=follow)
         for line in lines:
-            if shown := render(line, problems=problems, color=color):
+            if shown := render(line, problems=problems, color=color, width=columns()):
                 sys.stdout.buffer.write(shown)
                 sys.stdout.buffer.flush()
     except KeyboardInterrupt:
@@ -73,11 +74,11 @@ def run(file: Path, *, problems: bool, last: int, follow: bool, color: bool) -> 
     return 0
 
 
-def render(line: bytes, *, problems: bool = False, color: bool = False) -> bytes:
+def render(line: bytes, *, problems: bool = False, color: bool = False, width: int = 0) -> bytes:
     """A line of the log, as `log.format = "console"` has it but shorter; b"" where it is not wanted or empty.
 
     Of a transaction or a notice that is who, to whom, by which ids, and what lint found; of a refusal what was said,
-    why, what to do.
+    why, what to do, folded at `width` columns; 0 folds nothing.
     """
     text = line.decode("utf-8", "replace").rstrip("\r\n")
     event = _event(text)
@@ -91,7 +92,7 @@ def render(line: bytes, *, problems: bool = False, color: bool = False) -> bytes
     below = b""
     if action in _OF_MAIL:
         told = [(label, event[key]) for key, label in _BELOW.items() if event.get(key)]
-        below = b"".join(_below(label, str(value)) for label, value in told)
+        below = b"".join(_below(label, str(value), width) for label, value in told)
         fields = {label: _joined(event[key]) for key, label in _BESIDE.items() if key in event}
         action = ""  # the message says it
     return console_line(_seconds(event), level, action, message, fields, color=color) + below
@@ -102,8 +103,9 @@ def _joined(value: object) -> object:
     return ",".join(map(str, value)) if isinstance(value, list) else value
 
 
-def _below(label: str, value: str) -> bytes:
-    return f"{'':13}{label:<6} {clean(value, utf8=True)}\n".encode("utf-8", "replace")
+def _below(label: str, value: str, width: int) -> bytes:
+    line = folded(f"{'':13}{label:<6} {clean(value, utf8=True)}", width, indent=20)
+    return f"{line}\n".encode("utf-8", "replace")
 
 
 def _event(text: str) -> dict[str, Any] | None:

@@ -79,7 +79,13 @@ def unmatched(own: Sequence[Path], names: Sequence[str], *, as_json: bool, store
         text = clean(" ".join(group.reply.split()), utf8=True)
         where = f"  [{clean(group.host)}]" if group.host else ""
         print(f"{group.count:>7,}  {text[:MAX_SHOWN]}{' ...' if len(text) > MAX_SHOWN else ''}{where}")
-    print(f"{count:,} of {groups.refused:,} refusals are explained by no rule", file=sys.stderr)
+    if names:
+        said = f"{count:,} of {groups.refused:,} refusals are explained by no rule"
+    elif groups.refused:
+        said = f"{count:,} of {groups.refused:,} refusals that came without a rule have none now either"
+    else:
+        said = "every refusal in the history has a rule"
+    print(said, file=sys.stderr)
     return EXIT_FINE
 
 

@@ -186,6 +186,8 @@ def _read(path: Path, origin: Origin) -> dict[str, Any]:
     except ValueError as error:  # TOMLDecodeError is one; so is a number of more digits than Python takes
         message, _, place = str(error).partition(" (at ")
         found = re.match(r"line ([0-9]+), column ([0-9]+)", place)
+        if message == "Invalid value":  # tls = required
+            message += ", text is written in quotes"
         if found:
             raise stop(f"not TOML: {message} (column {found[2]})", int(found[1])) from None
         raise stop(f"not TOML: {message}", text.rstrip("\n").count("\n") + 1 if place else None) from None
@@ -199,7 +201,7 @@ def _refuse_secrets(data: dict[str, Any], origin: Origin) -> list[Problem]:
     places: list[tuple[KeyPath, Any]] = [(("next_hop", name, "password"), hop) for name, hop in named]
     places += [(("http", "token"), data.get("http")), (("alerts", "secret"), data.get("alerts"))]
     return [
-        origin.problem(path, f"does not belong into this file: use {path[-1]}_file")
+        origin.problem(path, f"does not belong in this file: use {path[-1]}_file")
         for path, table in places
         if isinstance(table, dict) and table.pop(path[-1], None) is not None
     ]

@@ -1,8 +1,8 @@
 """What is wrong with settings that are well-formed one by one: contradictions, missing files, open doors.
 
 A check is a generator over finished `Settings`; it yields (key, sentence) for each thing found. `MISTAKES` forbid
-a start, `WARNINGS` are said and then used. Files are opened to see that they can be; of what is in them, nothing
-is ever said. No name is looked up and no host is connected to.
+a start; with `WARNINGS` the settings are used all the same. Files are opened to see that they can be; of what is in
+them, nothing is ever said. No name is looked up and no host is connected to.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ def _hops(settings: Settings) -> Iterator[tuple[KeyPath, NextHopSettings]]:
 
 
 def no_door(settings: Settings) -> Iterator[Remark]:
+    """Without a door nobody can hand mail over."""
     if not settings.listen.lmtp and not settings.listen.smtp:
         yield ("listen",), "both doors are off: set lmtp or smtp"
 
@@ -78,6 +79,7 @@ def open_to_the_world(settings: Settings) -> Iterator[Remark]:
 
 
 def proxy_without_trust(settings: Settings) -> Iterator[Remark]:
+    """With the header expected and nobody allowed to send it, every session is refused."""
     if settings.listen.proxy_protocol and not settings.listen.trusted:
         yield ("listen", "proxy_protocol"), "listen.trusted is empty: nobody may send a PROXY header"
 
@@ -114,6 +116,7 @@ def _pair(path: KeyPath, cert: str, private: str) -> Iterator[Remark]:
 
 
 def authorities(settings: Settings) -> Iterator[Remark]:
+    """The file can be read and holds a certificate."""
     for path, hop in _hops(settings):
         if not hop.tls_ca_file:
             continue
@@ -144,6 +147,7 @@ def users(settings: Settings) -> Iterator[Remark]:
 
 
 def spool(settings: Settings) -> Iterator[Remark]:
+    """Large messages need a folder that can be written to."""
     folder = settings.relay.spool_dir
     if folder and not os.path.isdir(folder):
         yield ("relay", "spool_dir"), f"'{folder}' is not a folder"
@@ -152,6 +156,7 @@ def spool(settings: Settings) -> Iterator[Remark]:
 
 
 def next_hops(settings: Settings) -> Iterator[Remark]:
+    """There is one named default, and each has what its kind of host needs."""
     if not settings.next_hop:
         yield ("next_hop", "default"), "no next hop: write [next_hop.default] with host, or use serve --sandbox"
     elif "default" not in settings.next_hop:
@@ -179,7 +184,7 @@ def _mx(settings: Settings, path: KeyPath, hop: NextHopSettings) -> Iterator[Rem
     if hop.tls_name:
         yield (*path, "tls_name"), "is not for mx: each mail host bears a name of its own"
     if settings.relay.hostname and "." not in settings.relay.hostname:
-        yield ("relay", "hostname"), "is no full name: mail hosts refuse an EHLO without one (RFC 5321 4.1.1.1)"
+        yield ("relay", "hostname"), "is not a full name: mail hosts refuse an EHLO without one (RFC 5321 4.1.1.1)"
 
 
 def _circle(settings: Settings, path: KeyPath, hop: NextHopSettings) -> Iterator[Remark]:
@@ -192,13 +197,14 @@ def _circle(settings: Settings, path: KeyPath, hop: NextHopSettings) -> Iterator
 def logins(settings: Settings) -> Iterator[Remark]:
     """A password leaves this machine inside TLS only."""
     for path, hop in _hops(settings):
-        if hop.username and hop.password is None and not hop.password_file:
+        if hop.username and hop.password is None and not (hop.password_file or hop.is_mx):
             yield (*path, "password_file"), "is missing: username needs a password; the sample shows other ways"
         if hop.username and hop.tls == "none" and not all(map(is_loopback, hop.host)):
             yield (*path, "username"), "a login needs TLS: set tls = required or implicit"
 
 
 def routes(settings: Settings) -> Iterator[Remark]:
+    """Each leads to a next hop that exists."""
     for index, route in enumerate(settings.route):
         path = ("route", index, "next_hop")
         if not route.next_hop:
@@ -209,6 +215,7 @@ def routes(settings: Settings) -> Iterator[Remark]:
 
 
 def http(settings: Settings) -> Iterator[Remark]:
+    """Beyond this machine only with a token."""
     address = settings.http.listen
     if address is not None and not address.is_loopback and not settings.http.token_file and not settings.http.token:
         yield ("http", "token_file"), f"is missing: {address} can be reached from other machines"
@@ -236,7 +243,7 @@ def lint_rules(settings: Settings) -> Iterator[Remark]:
     known = known_selectors()
     for path, selector in named:
         if selector not in known:
-            yield path, "no rule, family or name of a rule" + _near(selector, known, ": see `smtpguard rules list`")
+            yield path, "is no rule, family or rule's name" + _near(selector, known, ": see `smtpguard rules list`")
         elif path[1] == "rules" and settings.lint.rules[selector] in ("defer", "reject") and not can_refuse(selector):
             yield path, "mail cannot be refused for it: write observe or off"
 
@@ -264,7 +271,7 @@ def policies(settings: Settings) -> Iterator[Remark]:
     """Categories and next hops that exist, and the keys that an action needs."""
     if not settings.policy:
         return
-    from smtpguard.classify import PROVIDERS
+    from smtpguard.classify import PROVIDERS, provider_of
     from smtpguard.classify.categories import CATEGORIES, GROUPS
 
     known = {*CATEGORIES, *(f"{group}.*" for group in GROUPS), "*"}
@@ -273,11 +280,13 @@ def policies(settings: Settings) -> Iterator[Remark]:
         for category in rule.category:
             if category not in known:
                 hint = _near(category, known, ": `smtpguard rules list` has all")
-                yield (*path, "category"), f"'{category}' is no category{hint}"
+                yield (*path, "category"), f"'{category}' is not a category{hint}"
         for provider in rule.provider:
             if provider not in PROVIDERS:
-                hint = _near(provider, PROVIDERS, ": google, microsoft, yahoo, ..., other")
-                yield (*path, "provider"), f"'{provider}' is no provider that is told apart{hint}"
+                known_as = provider_of(f"{provider}.com")  # gmail, outlook
+                near = _near(provider, PROVIDERS, ": write google, microsoft, yahoo, ... or other")
+                hint = near if known_as == "other" else f"; did you mean '{known_as}'?"
+                yield (*path, "provider"), f"'{provider}' is not a known provider{hint}"
         for name in rule.from_hop:
             if name not in settings.next_hop:
                 yield (*path, "from_hop"), f"'{name}' is not one of the next hops: {', '.join(settings.next_hop)}"
@@ -341,6 +350,7 @@ def unheeded(settings: Settings) -> Iterator[Remark]:
 
 
 def exposed_logins(settings: Settings) -> Iterator[Remark]:
+    """Passwords that somebody else could read, or be given."""
     for path, hop in _hops(settings):
         if hop.username and hop.tls == "none":
             yield (*path, "tls"), "the password is sent in clear, if only within this machine"
@@ -349,11 +359,13 @@ def exposed_logins(settings: Settings) -> Iterator[Remark]:
 
 
 def patience(settings: Settings) -> Iterator[Remark]:
+    """An MTA that gives up before our answer sends the message twice (RFC 1047)."""
     if settings.relay.answer_within >= _MTA_PATIENCE_S:
         yield ("relay", "answer_within"), f"an MTA gives up after {_MTA_PATIENCE_S:g}s and sends the message again"
 
 
 def unverifiable_addresses(settings: Settings) -> Iterator[Remark]:
+    """Certificates name hosts, hardly ever addresses."""
     for path, hop in _hops(settings):
         if hop.tls in ("required", "implicit") and not hop.tls_name and any(map(is_ip, hop.host)):
             yield (*path, "host"), "few certificates name an IP address: set tls_name, or write the host's name"

@@ -26,8 +26,8 @@ Action = Literal["off", "observe", "defer", "reject"]
 class SenderSettings(Section):
     """[sender]"""
 
-    domains: Domains = key([], "ours: audited by check")
-    dkim_selectors: Names = key([], "the selectors that they sign with")
+    domains: Domains = key([], "our domains; `check` audits them")
+    dkim_selectors: Names = key([], "the selectors of their DKIM keys")
 
 
 class ExceptSettings(Section):
@@ -41,14 +41,16 @@ class ExceptSettings(Section):
 class DkimSettings(Section):
     """[lint.dkim]"""
 
-    signed: Literal["before", "after", "either"] = key("either", "before | after | either: do we see the signature")
+    signed: Literal["before", "after", "either"] = key(
+        "either", "before | after | either: is mail signed before it reaches us"
+    )
 
 
 class DnsSettings(Section):
     """[lint.dns]"""
 
     resolvers: Servers = key([], '[] = those of the system; "127.0.0.1:5353"')
-    internal_zones: Domains = key([], "never asked about")
+    internal_zones: Domains = key([], "domains that are never looked up")
 
 
 class BlocklistSettings(Section):
@@ -63,17 +65,19 @@ class BlocklistSettings(Section):
 class LintSettings(Section):
     """[lint]"""
 
-    mode: Literal["off", "observe", "enforce"] = key("observe", "off | observe | enforce: reject what is certain")
+    mode: Literal["off", "observe", "enforce"] = key(
+        "observe", "off | observe | enforce: only report, or reject what is certain"
+    )
     budget: Annotated[Duration, Field(le=60.0)] = key(
         "200ms", "how long mail waits for DNS; what comes later is remembered"
     )
-    bulk_threshold: Count = key(5000, "messages a day of one sender domain that make it a bulk sender")
+    bulk_threshold: Count = key(5000, "messages a day that make a From domain a bulk sender")
     rules: dict[str, Action] = key(
         {}, "What is done about findings, by id, family or name of a rule: off | observe | defer | reject."
     )
     exempt: Annotated[tuple[ExceptSettings, ...], BeforeValidator(tables)] = section(
         tuple, "Rules that are off for some mail.", named="except"
     )
-    dkim: DkimSettings = section(DkimSettings, "DKIM.")
-    dns: DnsSettings = section(DnsSettings, "Where DNS is asked.")
+    dkim: DkimSettings = section(DkimSettings, "DKIM signatures.")
+    dns: DnsSettings = section(DnsSettings, "Where names are looked up.")
     blocklists: BlocklistSettings = section(BlocklistSettings, "Blocklists that are asked.")

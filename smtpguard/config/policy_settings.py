@@ -36,10 +36,10 @@ class PolicySettings(Section):
     verb: Annotated[tuple[Verb, ...], BeforeValidator(values.verbs)] = key([], "CONNECT, MAIL, RCPT, DATA, DOT, ...")
     sender_domain: Domains = key([], "example.org, or *.example.org for all below it")
     action: ActionName = key("pass", "pass | defer | reroute | throttle | suppress")
-    alert: bool = key(False, "tell the webhook")
+    alert: bool = key(False, "notify alerts.webhook")
     to: str = key("", "reroute: the name of another [next_hop.NAME]")
-    hold: Pause = key("24h", "defer: after that the true 5xx is passed on")
-    probe: Pause = key("15m", "defer: at most one attempt so often while it is held")
+    hold: Pause = key("24h", "defer: for so long; then the true 5xx is passed on")
+    probe: Pause = key("15m", "defer: the pause between two attempts meanwhile")
     initial: Pause = key("30s", "throttle: the first pause")
     max: Pause = key("1h", "throttle: the longest")
 
@@ -48,7 +48,7 @@ class SuppressionSettings(Section):
     """[suppression]"""
 
     strikes: Annotated[int, Field(ge=1, le=100)] = key(2, "refusals until an address is suppressed")
-    strike_gap: Pause = key("24h", "at least so far apart; retries of one message are one")
+    strike_gap: Pause = key("24h", "the least time between two of them; retries of one message count once")
     ttl: Pause = key("90d", "then it is tried again")
     never: Annotated[tuple[str, ...], BeforeValidator(values.address_patterns)] = key(
         ["postmaster@*", "abuse@*"], "addresses that are never suppressed"
@@ -69,6 +69,6 @@ class StoreSettings(Section):
 class AlertSettings(Section):
     """[alerts]"""
 
-    webhook: Annotated[str, BeforeValidator(values.web_address)] = key("", "https address that is told")
-    secret_file: File = key("", "key of its signature; needed with webhook")
+    webhook: Annotated[str, BeforeValidator(values.web_address)] = key("", "https address that is notified")
+    secret_file: File = key("", "key that signs the notifications; required with webhook")
     secret: SecretStr | None = internal()

@@ -142,13 +142,29 @@ def wording(error: ErrorDetails, path: KeyPath, value: object) -> str:
     words = _WORDS.get(error["type"])
     if words is None:
         return error["msg"]
+    if error["type"] == "model_type" and len(path) == 2 and path[0] == "next_hop":
+        return "is not a table: write it below [next_hop.default]"
+    choices = context.get("expected", "").replace("'", "").replace(" or ", ", ")
     filled = words.format(
         key=path[-1],
-        choices=context.get("expected", "").replace("'", "").replace(" or ", ", "),
+        choices=choices,
         ge=_bound(context.get("ge")),
         le=_bound(context.get("le")),
     )
+    if isinstance(value, str) and _is_quoted(value, error["type"], choices):
+        filled += f": write {value.lower()}, without quotes"
     return filled if is_secret(path) else f"{shown(value)} {filled}"
+
+
+def _is_quoted(value: str, kind: str, choices: str) -> bool:
+    """Whether a text would do, if it were not one."""
+    match kind:
+        case "int_type":
+            return value.isdecimal()
+        case "bool_type":
+            return value.lower() in ("true", "false")
+        case _:
+            return value in choices.split(", ")
 
 
 def _bound(value: Any) -> str:

@@ -23,7 +23,7 @@ _HEAD: Final = """\
 # Any key can be set by the environment, lists as JSON: SMTPGUARD__NEXT_HOP__DEFAULT__HOST='["a.example", "b.example"]'.
 # Durations: "500ms" "30s" "5m" "2h" "30d". Sizes: "512KiB" "25MiB" "10MB", or a number of octets.
 # `smtpguard config test` says all that is wrong with a file. SIGHUP reads it again, all or nothing;
-# some keys, as is said beside them, count from the next start.
+# keys that need a restart say so.
 """
 
 # What stands in the sample where the default could not be used, or would show nothing.
@@ -79,7 +79,7 @@ def _lines(table: type[Section], path: str) -> Iterator[str]:
         inner = table_of(field.annotation)
         value = _written(inner) if inner else _literal(_EXAMPLES.get(full, extra(field)["shown"]))
         alone = full in RESTART_KEYS and not all_restart  # a table where all do says so itself
-        doc = (field.description or "") + (" (counts from the next start)" if alone else "")
+        doc = (field.description or "") + (" (needs a restart)" if alone else "")
         setting = f"{name} = {value}"
         if len(setting) >= _COLUMN - 1 or len(doc) > 78:
             yield f"# {name}: {doc}"

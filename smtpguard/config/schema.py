@@ -81,7 +81,7 @@ def _of_key(table: type[Section], name: str, above: str) -> Schema:
             found = {"type": "array", "items": found}
         return doc | found
     if above + name in RESTART_KEYS:
-        doc["description"] += " (counts from the next start)"
+        doc["description"] += " (needs a restart)"
     reader = reader_of(field)
     ours = _WRITTEN.get(reader) if reader is not None else None
     found = ours or _of_type(field.annotation, field.metadata)

@@ -50,7 +50,7 @@ def key(
     """A key: its default as written in TOML, and its doc (one line).
 
     `given` computes the default from the keys above it; `default` is then only what the sample shows.
-    `restart`: a change counts from the next start only. `named`: its name in the file, where Python has that word.
+    `restart`: a change needs a restart. `named`: its name in the file, where Python has that word.
     """
     notes: dict[str, Any] = {"shown": default, "restart": restart}
     if given is not None:

@@ -57,8 +57,8 @@ class ListenSettings(Section):
     allow: Networks = key(["127.0.0.0/8", "::1/128"], "who may send without a login")
     trusted: Networks = key(["127.0.0.0/8", "::1/128"], "who may use XFORWARD and PROXY")
     users_file: File = key("", "name:hash lines (scrypt, argon2); enables AUTH; needs tls_cert")
-    max_sessions: Count = key(500, "beyond it, accepting pauses")
-    max_sessions_per_client: Count = key(500, "beyond it, 421")
+    max_sessions: Count = key(500, "at once; beyond it new connections wait")
+    max_sessions_per_client: Count = key(500, "at once from one address; beyond it 421")
     max_message_size: Size = key("50MiB", "offered as SIZE; larger mail is refused with 552")
     idle_timeout: Pause = key("300s", "a client silent for so long gets 421")
     tls_cert: File = key("", "PEM chain; enables STARTTLS")
@@ -71,9 +71,13 @@ class RelaySettings(Section):
 
     hostname: HostName = key("", "greeting, Received, EHLO to the next hop; default: this host's full name")
     received_header: bool = key(True, "put a Received field on top")
-    bare_newline: Literal["reject", "normalize"] = key("reject", "reject | normalize: CR or LF alone in a message")
-    answer_within: Annotated[Duration, Field(ge=1.0)] = key("570s", "from the end of data to our answer, at most")
-    drain: Duration = key("30s", "at a stop, how long mail under way may take")
+    bare_newline: Literal["reject", "normalize"] = key(
+        "reject", "reject | normalize: a CR or LF that is not part of a CRLF"
+    )
+    answer_within: Annotated[Duration, Field(ge=1.0)] = key(
+        "570s", "the longest time from the end of data to our answer"
+    )
+    drain: Duration = key("30s", "how long a stop waits for mail that is under way")
     memory: Size = key("256MiB", "for all messages together; beyond it 452")
     spool_dir: File = key("", "large messages; default: /var/lib/smtpguard/spool, else the temporary folder")
 
@@ -171,7 +175,7 @@ class HttpSettings(Section):
     listen: Annotated[ListenAddress | None, BeforeValidator(values.http_address)] = key(
         "127.0.0.1:9125", 'metrics, health, API; "" = off', restart=True
     )
-    token_file: File = key("", "bearer token; needed where listen is not a loopback address")
+    token_file: File = key("", "bearer token; required where listen is not a loopback address")
     token: SecretStr | None = internal()
 
 
@@ -180,17 +184,19 @@ class LogSettings(Section):
 
     format: Literal["json", "console"] = key("json", "json | console")
     level: Literal["debug", "info", "warning", "error"] = key("info", "debug | info | warning | error")
-    deliveries: Literal["all", "problems"] = key("all", "all | problems: a line for each accepted recipient, or none")
+    deliveries: Literal["all", "problems"] = key(
+        "all", "all | problems: with or without a line for each accepted recipient"
+    )
 
 
 class Settings(Section):
     """All settings. `next_hop` by name; `load` makes sure that "default" is among them."""
 
     listen: ListenSettings = section(
-        ListenSettings, "The doors, where the MTA connects. Changes here count from the next start.", restart=True
+        ListenSettings, "The doors, where the MTA connects. Changes here need a restart.", restart=True
     )
     relay: RelaySettings = section(RelaySettings, "What happens to a message.")
-    next_hop: dict[str, NextHopSettings] = section(dict, "Where mail goes; [next_hop.default] is needed.")
+    next_hop: dict[str, NextHopSettings] = section(dict, "Where mail goes; [next_hop.default] is required.")
     route: Annotated[tuple[RouteSettings, ...], BeforeValidator(tables)] = section(
         tuple, "Other next hops for some mail: the first match wins; without one, next_hop.default."
     )
@@ -200,15 +206,17 @@ class Settings(Section):
     policy: Annotated[tuple[PolicySettings, ...], BeforeValidator(tables)] = section(
         tuple, "What is done about a refusal: the first match wins; without one, it passes."
     )
-    suppression: SuppressionSettings = section(SuppressionSettings, "Addresses that are refused here: action suppress.")
+    suppression: SuppressionSettings = section(
+        SuppressionSettings, "Addresses that are refused here, by a policy with action suppress."
+    )
     reply: ReplySettings = section(ReplySettings, "How a refusal reads.")
     privacy: PrivacySettings = section(PrivacySettings, "What is shown of addresses.")
     store: StoreSettings = section(StoreSettings, "What is remembered.")
     http: HttpSettings = section(HttpSettings, "For machines and monitors, not for mail.")
     alerts: AlertSettings = section(
-        AlertSettings, "Who is told: of refusals where a policy has alert = true, of listings."
+        AlertSettings, "Who is notified: of refusals where a policy has alert = true, of blocklist entries."
     )
-    log: LogSettings = section(LogSettings, "One line an event, on standard output.")
+    log: LogSettings = section(LogSettings, "One line per event, on standard output.")
 
 
 # --- questions about the settings themselves -------------------------------------------------------------------
@@ -245,7 +253,7 @@ def _restart_keys(table: type[Section] = Settings, above: str = "", inherited: b
 
 
 RESTART_KEYS: Final = frozenset(_restart_keys())
-"""Keys, dotted, whose change counts from the next start only: all of `listen`, and `http.listen`."""
+"""Keys, dotted, whose change needs a restart: all of `listen`, `http.listen` and `store.url`."""
 
 
 def needs_restart(old: Settings, new: Settings) -> tuple[str, ...]:

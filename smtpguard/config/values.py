@@ -141,7 +141,7 @@ def listen_address(text: str) -> ListenAddress:
     if not (found := _LISTEN.fullmatch(text)):
         raise ValueError(f"{shown(text)} is not host:port, [address]:port or unix:/path")
     host, port = found["host"] or found["v6"] or "", int(found["port"])
-    if not host:
+    if host in ("", "*"):
         raise ValueError(f"{shown(text)} has no host: write 0.0.0.0:{port} or [::]:{port} for all addresses")
     if port > 65_535:
         raise ValueError(f"{shown(text)} has a port above 65535")
@@ -220,8 +220,9 @@ def hosts(value: object) -> tuple[str, ...]:
             bare, colon, port = text.rpartition(":")
             if colon and port.isdecimal():
                 raise ValueError(f"{shown(text)} is not a host: the port has its own key, write host = {shown(bare)}")
-            if is_ip(text.strip("[]")):
-                raise ValueError(f"{shown(text)} is not a host: write the address without brackets")
+            bare = text.removeprefix("[").removesuffix("]")  # as Postfix writes a host whose MX is not asked for
+            if is_ip(bare) or _HOST.fullmatch(bare):
+                raise ValueError(f"{shown(text)} is not a host: write {shown(bare)}, without brackets")
             raise ValueError(f"{shown(text)} is not a host name or an address")
         return text
 
@@ -233,12 +234,19 @@ def hosts(value: object) -> tuple[str, ...]:
 
 
 def domains(value: object) -> tuple[str, ...]:
-    """Domain patterns in lower case: `example.org`, `*.example.org` for all below it, `*` for any."""
+    """Domain patterns in lower case and A-labels: `example.org`, `*.example.org` for all below it, `*` for any."""
 
     def domain(text: str) -> str:
-        if text != "*" and not _DOMAIN.fullmatch(text):
+        if text == "*":
+            return text
+        name = text.removeprefix("*.").lower() if _DOMAIN.fullmatch(text) else ""
+        if not name.isascii():
+            from smtpguard.mailauth.domains import to_ascii  # 10 ms that names in ASCII need not pay
+
+            name = to_ascii(name)
+        if not name:
             raise ValueError(f"{shown(text)} is not a domain such as example.org or *.example.org")
-        return text.lower()
+        return f"*.{name}" if text.startswith("*.") else name
 
     return _each(value, domain)
 

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
@@ -46,14 +45,11 @@ CHECK_S: Final[Mapping[State, float]] = {
 }
 MIN_REFRESH_S: Final = 60.0
 TICK_S: Final = 15.0
-FORGET_S: Final = 6 * 3600.0  # a domain that nobody has sent from for so long is no more watched
-MAX_DOMAINS: Final = 1000
 MAX_AT_ONCE: Final = 8  # subjects that are refreshed
 HOLD_S: Final = 5.0  # a conclusion is drawn again after it: mail comes faster than lists change
 MAX_HELD: Final = 4096
 
 _KEY: Final = re.compile(r"[A-Za-z0-9]{1,63}")
-_NOT_ASKED: Final = "not asked yet"
 
 
 class Health(NamedTuple):
@@ -93,13 +89,12 @@ class _Used:
 
 
 class _Watched:
-    """A subject that is watched: when it is due, when somebody last asked to watch it, what lists say of it."""
+    """A subject that is watched: when it is due, what lists say of it."""
 
-    __slots__ = ("due", "listings", "wanted_at")
+    __slots__ = ("due", "listings")
 
     def __init__(self, now: float) -> None:
         self.due = now
-        self.wanted_at = now
         self.listings: dict[str, tuple[Listing, ...]] = {}
 
 
@@ -131,8 +126,7 @@ class Blocklists:
         self._used = tuple(_Used(LISTS[zone], keys or {}) for zone in lists)
         self._clock = clock
         self._on_change = on_change
-        self._addresses: dict[Subject, _Watched] = {}
-        self._domains: OrderedDict[Subject, _Watched] = OrderedDict()
+        self._watched: dict[Subject, _Watched] = {}
         self._held: dict[Subject, tuple[float, Listings]] = {}  # until when, what was concluded
 
     async def ip(self, address: IpAddress) -> Listings:
@@ -143,33 +137,21 @@ class Blocklists:
         """Where a domain (A-labels, lower case) is listed, as `ip`; as its host, its organizational domain, or both."""
         return await self._look_up(name)
 
-    def peek_ip(self, address: IpAddress) -> Listings:
-        """As `ip`, of what is known already."""
-        return self._peek(unmapped(address))
-
-    def peek_domain(self, name: str) -> Listings:
-        """As `domain`, of what is known already."""
-        return self._peek(name)
-
     def status(self) -> tuple[Health, ...]:
         """How each list is, in the order of the configuration."""
         return tuple(used.health for used in self._used)
 
     def watch_ip(self, address: IpAddress) -> None:
         """Keep what lists say of one of our addresses fresh, from now on."""
-        subject = unmapped(address)
-        if not self._unasked(subject):
-            self._addresses.setdefault(subject, _Watched(self._clock()))
+        self._watch(unmapped(address))
 
     def watch_domain(self, name: str) -> None:
-        """Keep what lists say of a domain fresh for some hours; of the last MAX_DOMAINS that were named."""
-        if self._unasked(name):
-            return
-        watched = self._domains.setdefault(name, _Watched(self._clock()))
-        watched.wanted_at = self._clock()
-        self._domains.move_to_end(name)
-        if len(self._domains) > MAX_DOMAINS:
-            self._domains.popitem(last=False)
+        """The same of a domain that we send from (A-labels, lower case)."""
+        self._watch(name)
+
+    def _watch(self, subject: Subject) -> None:
+        if not self._unasked(subject):
+            self._watched.setdefault(subject, _Watched(self._clock()))
 
     async def run(self) -> None:
         """Refresh for ever; for a task of the service."""
@@ -180,15 +162,9 @@ class Blocklists:
     async def refresh(self) -> None:
         """Check each list that is due, and ask for each watched subject whose answers have ended."""
         now = self._clock()
-        for name in [name for name, watched in self._domains.items() if now - watched.wanted_at > FORGET_S]:
-            del self._domains[name]
         await asyncio.gather(*(self._checked(used) for used in self._used))
         room = asyncio.Semaphore(MAX_AT_ONCE)
-        due = [
-            (subject, watched)
-            for subject, watched in (*self._addresses.items(), *self._domains.items())
-            if watched.due <= now
-        ]
+        due = [(subject, watched) for subject, watched in self._watched.items() if watched.due <= now]
         await asyncio.gather(*(self._refresh(subject, watched, room) for subject, watched in due))
 
     async def close(self) -> None:
@@ -218,17 +194,6 @@ class Blocklists:
             return settled
         questions = await self._questions(subject)
         return self._conclude(subject, self._judge(subject, questions, await self._answers(questions)))
-
-    def _peek(self, subject: Subject) -> Listings:
-        settled = self._settled(subject)
-        if settled is not None:
-            return settled
-        for used in self._used:
-            if used.health.state in ("unchecked", "unreachable") and used.blocklist.labels(subject):
-                return Missing(f"{used.blocklist.zone}: {_NOT_ASKED}")
-        questions = self._questions_now(subject)
-        answers = [self._resolver.peek(question.name, "A") for question in questions]
-        return self._conclude(subject, self._judge(subject, questions, answers))
 
     def _settled(self, subject: Subject) -> Listings | None:
         """What was concluded a moment ago, or why nothing is asked for a subject; else None."""
@@ -262,9 +227,6 @@ class Blocklists:
     async def _questions(self, subject: Subject) -> list[_Question]:
         """What to ask for a subject, when the lists that are to be checked for it have been."""
         await asyncio.gather(*(self._checked(used) for used in self._used if used.blocklist.labels(subject)))
-        return self._questions_now(subject)
-
-    def _questions_now(self, subject: Subject) -> list[_Question]:
         return [
             _Question(used, used.name(label))
             for used in self._used
@@ -276,7 +238,7 @@ class Blocklists:
         return await asyncio.gather(*(self._resolver.a(question.name) for question in questions))
 
     def _judge(
-        self, subject: Subject, questions: Sequence[_Question], answers: Sequence[Answer[Any] | None]
+        self, subject: Subject, questions: Sequence[_Question], answers: Sequence[Answer[Any]]
     ) -> dict[str, Listings]:
         """By list, what its answers about a subject mean: the entries at all names; without one, why it is Missing."""
         said: dict[str, Listings] = {}
@@ -288,10 +250,8 @@ class Blocklists:
             said[zone] = tuple(dict.fromkeys(entries)) or why
         return said
 
-    def _read(self, used: _Used, subject: Subject, answer: Answer[Any] | None) -> Listings:
+    def _read(self, used: _Used, subject: Subject, answer: Answer[Any]) -> Listings:
         zone = used.blocklist.zone
-        if answer is None:
-            return Missing(f"{zone}: {_NOT_ASKED}")
         if not answer.is_known or answer.is_stale:
             return Missing(f"{zone}: {answer.fault or 'stale'}")
         codes = used.blocklist.read(answer.records)

@@ -1,11 +1,9 @@
 """From a host's name to an open session with it: addresses, TCP, TLS, EHLO, AUTH. Nothing of a message passes here.
 
-aiosmtplib speaks EHLO (RFC 5321 4.1.1.1), STARTTLS (RFC 3207) and AUTH (RFC 4954); `Gate` stands before it and lets
-through only whole replies that were asked for, because aiosmtplib takes any number for a code, mixed codes for one
-reply and surplus lines for the next answer. Every way to fail becomes a value here, once: a refusal is a `Reply` with
-its verb, all else a `HopFailure`. Every step has its own limit, all together the caller's deadline; what fails is
-aborted. Where TLS is required nothing but EHLO and STARTTLS goes out in clear; a password never does, but to this
-machine.
+aiosmtplib speaks EHLO (RFC 5321 4.1.1.1), STARTTLS (RFC 3207) and AUTH (RFC 4954), behind a `Gate`. Every way to fail
+becomes a value here, once: a refusal is a `Reply` with its verb, all else a `HopFailure`. Every step has its own limit,
+all together the caller's deadline; what fails is aborted. Where TLS is required nothing but EHLO and STARTTLS goes out
+in clear; a password never does, but to this machine.
 """
 
 from __future__ import annotations
@@ -18,15 +16,14 @@ import ssl
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, Protocol, TypeGuard, cast
+from typing import Any, Final, Protocol, TypeGuard
 
 import aiosmtplib
-from aiosmtplib.protocol import SMTPProtocol
 
 from smtpguard.config.settings import NextHopSettings
-from smtpguard.edge.reader import ReplyReader
+from smtpguard.edge.gate import Gate
 from smtpguard.edge.secret import hidden
-from smtpguard.mail.reply import Answer, FailureKind, Hop, HopFailure, Reply, ReplyError, Verb
+from smtpguard.mail.reply import Answer, FailureKind, Hop, HopFailure, Verb
 
 Address = tuple[int, Any]  # family, and the socket address of that family
 
@@ -136,51 +133,6 @@ def tls_context(settings: NextHopSettings) -> ssl.SSLContext | None:
 
 _NO_SUCH_MECHANISM = frozenset({500, 501, 502, 504, 534, 538})
 """Of the mechanism, not of the password: another may do (RFC 4954 4, 6)."""
-
-
-class Gate(SMTPProtocol):
-    """aiosmtplib's protocol behind a strict reader: one reply a command, nothing else, or the connection is aborted."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._reader = ReplyReader()
-        self._due = 1  # the greeting
-        self.reply: Reply | None = None
-        """The last reply. Its verb is always CONNECT: the caller knows better."""
-        self.fault = ""
-        """What was wrong with what it sent; "" nothing."""
-
-    def write(self, data: bytes) -> None:
-        """aiosmtplib's way out: each write is a command, and is owed a reply."""
-        self._due += 1
-        super().write(data)
-
-    def data_received(self, data: bytes) -> None:
-        """Pass on each whole reply that is owed; abort at anything else."""
-        if self.fault:
-            return
-        try:
-            for lines in self._reader.feed(data):
-                self._due -= 1
-                if self._due < 0:
-                    raise ReplyError(f"{lines[0][:40]!r} without a question")
-                self.reply = Reply.parse(lines, Verb.CONNECT)
-                super().data_received(b"\r\n".join(lines) + b"\r\n")
-            if self._due <= 0 and not self._reader.is_between:
-                raise ReplyError("more than was asked for")
-        except ReplyError as error:
-            self.fault = str(error)
-            self.abort()
-
-    @property
-    def wire(self) -> asyncio.Transport | None:
-        """The transport while it is open. (uvloop's do not derive from asyncio's: `isinstance` would deny them.)"""
-        return cast("asyncio.Transport | None", self.transport)
-
-    def abort(self) -> None:
-        """Reset the socket."""
-        if self.wire is not None:
-            self.wire.abort()
 
 
 async def connect(

@@ -121,6 +121,11 @@ class HopExchange:
 
     # flow.Exchange
 
+    @property
+    def failure(self) -> HopFailure | None:
+        """How its connection died, if it did."""
+        return self.connection.failure if self.connection is not None else None
+
     def send(self, rcpts: Sequence[Recipient]) -> None:
         """Further recipients; `hears.at_rcpt` is told their answers, in order."""
         if not rcpts:

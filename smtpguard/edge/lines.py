@@ -3,7 +3,7 @@
 A subclass of aiosmtpd's `SMTP` that takes over the transport: its own buffer instead of a StreamReader, one timer,
 bounded lines, backpressure both ways, and no task: what can be done with octets is done in the call that brings them.
 What stays aiosmtpd's is what runs seldom: STARTTLS, and PROXY, which reads this buffer through `readexactly` and
-`readuntil`. What a line means is the business of `entrance.Entrance` and `smtpd.Door`.
+`readuntil`. What a line means is the business of `frame.Frame` and what is built on it.
 """
 
 from __future__ import annotations

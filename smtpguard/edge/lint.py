@@ -1,8 +1,8 @@
 """The lint at work in the service: resolver, blocklists, gathered facts and rules, made from the settings.
 
 `inspect` opens the inspection of one transaction (`inspection.py`). In the background our own egress is watched: the
-rules of stage BG are asked for each next hop every WATCH_S, and what is new is told once; the blocklists tell when one
-of our addresses is listed (`blocklist-listed`, `smtpguard_blocklist_listed`).
+rules of stage BG are asked for each next hop every WATCH_S, and what is new is told once; the blocklists tell when an
+address or a domain of ours is listed (`blocklist-listed`, `smtpguard_blocklist_listed`).
 """
 
 from __future__ import annotations
@@ -57,8 +57,9 @@ class Lint:
         self._senders = tuple(name for domain in sender.domains if (name := to_ascii(domain.removeprefix("*."))))
         self._lookups: dict[tuple[Purpose, Result], Any] = {}
         dns = settings.dns
-        zones = tuple(zone.removeprefix("*.") for zone in dns.internal_zones)
-        self._resolver = Resolver(dns.resolvers, internal_zones=zones, clock=time.monotonic, count=self._count)
+        self._resolver = Resolver(
+            dns.resolvers, internal_zones=dns.internal_zones, clock=time.monotonic, count=self._count
+        )
         lists = settings.blocklists
         keys = {"spamhaus": lists.spamhaus_key} if lists.spamhaus_key else {}
         self._blocklists = Blocklists(
@@ -113,9 +114,11 @@ class Lint:
     # -- in the background -------------------------------------------------------------------------------------------
 
     async def watch(self) -> None:
-        """Keep an eye on our own egress, for ever; for a task of the service."""
+        """Keep an eye on our own addresses and sender domains, for ever; for a task of the service."""
         for address in self._every_address():
             self._blocklists.watch_ip(address)
+        for domain in self._senders:
+            self._blocklists.watch_domain(domain)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._blocklists.run())
             tasks.create_task(self._watch_rules())

@@ -205,8 +205,11 @@ class Acceptor:
 
     def _begun(self, door: Door, connection: socket.socket, task: asyncio.Task[None]) -> None:
         self._beginning.discard(task)
-        if not task.cancelled() and task.exception() is None:
+        error = None if task.cancelled() else task.exception()
+        if error is None and not task.cancelled():
             return
+        if error is not None and not isinstance(error, OSError):
+            door.log_fault(error)
         if door.transport is not None:  # we stop: uvloop has closed it, and tells nobody
             door.connection_lost(None)
         else:

@@ -40,6 +40,11 @@ class Looking:
         """The rest is told by the walk; who was told already has that exchange, and calls this one no more."""
         self._walk = walk
 
+    @property
+    def failure(self) -> HopFailure | None:
+        """flow.Exchange."""
+        return self._walk.failure if self._walk is not None else None
+
     def send(self, rcpts: Sequence[Recipient]) -> None:
         """flow.Exchange."""
         if self._walk is not None:

@@ -4,7 +4,7 @@
 
 A reply ends at the first line without a hyphen after its code. LF alone ends a line too: some servers send it, and no
 harm comes of it in this direction. Anything else raises `ReplyError`: a server that we misunderstand once is not
-listened to again. All replies are read here: `connect.py` feeds it before aiosmtplib may look, `exchange.py` in a
+listened to again. All replies are read here: `gate.py` feeds it before aiosmtplib may look, `pipeline.py` in a
 transaction.
 """
 

@@ -72,7 +72,7 @@ class Resolver:
         system: Path = SYSTEM,
     ) -> None:
         self._servers = Servers(resolvers, clock=clock, trust_ad=trust_ad, try_s=try_s, total_s=total_s, system=system)
-        self._internal = frozenset(zone.lower().strip(".") for zone in internal_zones)
+        self._internal = frozenset(zone.lower().removeprefix("*.").strip(".") for zone in internal_zones)
         self._clock = clock
         self._count = count
         self._cache = Cache(max_entries)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import NamedTuple
 
 Groups = tuple[str, ...]
@@ -68,7 +69,8 @@ class Slots:
             return await waiting.turn
         except asyncio.CancelledError:
             if waiting.turn.cancelled():
-                self._waiting.remove(waiting)
+                with suppress(ValueError):  # `give_up` emptied the row at the same moment
+                    self._waiting.remove(waiting)
             elif waiting.turn.result():  # it was our turn, at the very moment
                 self.release(groups)
             raise

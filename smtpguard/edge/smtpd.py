@@ -12,7 +12,8 @@ from typing import Final
 
 from smtpguard import policy
 from smtpguard.edge.data import Receipt
-from smtpguard.edge.entrance import CONTROL, Command, Entrance
+from smtpguard.edge.entrance import Entrance
+from smtpguard.edge.frame import CONTROL, Command
 from smtpguard.flow import Asked, Declined, begin
 from smtpguard.mail.address import SyntaxRefused, parse_mail, parse_rcpt
 from smtpguard.mail.reply import EnhancedCode, Reply, Verb

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -137,6 +138,14 @@ class Direct(Transaction):
         wanted = [item for item in self._asked if isinstance(item, Recipient)] if self._asked else ()
         deadline = now + min(MAIL_WITHIN_S, self.relay.answer_within_s)
         self._exchange = next_hop.begin(self.envelope, wanted, deadline, self, size=self.envelope.size)
+
+    def dead(self, verb: Verb) -> Reply | None:
+        """As Transaction.dead; the next hop may have left while the client made up its mind."""
+        if self._dead is None and self.envelope.rcpts:
+            assert self._exchange is not None  # it took them
+            if (failure := self._exchange.failure) is not None:
+                self._dead = replace(failure, verb=verb)
+        return super().dead(verb)
 
     def _hand_over(self, head: bytes, body: Body, deadline: float) -> None:
         assert self._exchange is not None  # DATA was taken, so a recipient was

@@ -11,7 +11,7 @@ from smtpguard.config import ReplySettings
 from smtpguard.flow.standing import Standing
 from smtpguard.lint import Finding, Report
 from smtpguard.mail.octets import Buffer
-from smtpguard.mail.reply import Answer, Hop, Reply
+from smtpguard.mail.reply import Answer, Hop, HopFailure, Reply
 from smtpguard.mail.session import Envelope, Recipient
 from smtpguard.record import Record
 from smtpguard.routes import Routes
@@ -59,6 +59,10 @@ class Exchange(Protocol):
     """
 
     hop: Hop
+
+    @property
+    def failure(self) -> HopFailure | None:
+        """How its connection died, if it did: also while nothing was asked, when nobody is told."""
 
     def send(self, rcpts: Sequence[Recipient]) -> None:
         """Send further recipients."""

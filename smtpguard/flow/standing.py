@@ -12,7 +12,7 @@ and no policy configured each of them returns at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple, Protocol, TypeVar
 
@@ -347,11 +347,23 @@ class Standing:
 
     def accepted(self, subject: Subject) -> None:
         """The next hop took the message for this recipient: nothing is held against it any more."""
-        memory = self._memory
+        now, memory = self._now(), self._memory
         for key in subject.every_key():
             memory.holds.drop(key)
-            memory.throttles.drop(key)
+            throttle = self._throttled_now.get(key)
+            if throttle is not None and throttle.is_opened_by(now):
+                memory.throttles.drop(key)
         memory.strikes.clear(subject.rcpt)
+
+    def ended(self, claimed: Iterable[str]) -> None:
+        """A transaction that was let through as the attempt is over: where that settled nothing, the next one may go.
+
+        As when it was refused for another reason, or the connection was lost.
+        """
+        for key in claimed:
+            throttle = self._throttled_now.get(key)
+            if throttle is not None and throttle.probe_at:
+                self._memory.throttles.put(throttle._replace(probe_at=0.0))
 
 
 def _route_key(subject: Subject) -> str:

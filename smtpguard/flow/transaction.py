@@ -268,6 +268,8 @@ class Transaction(ABC):
         if not self.over:
             self.over = True
             self.relay.under_way -= 1
+            if self._claimed:
+                self.relay.standing.ended(self._claimed)
             if self._inspection is not None:
                 self._inspection.finish()
                 report = self._inspection.report

@@ -12,6 +12,7 @@ from smtpguard.policy import Suppression
 from smtpguard.record import Masker
 
 MAX_REASON: Final = 500  # characters
+MAX_TTL_S: Final = 36_500 * 86_400.0
 CODE: Final = 550
 ENHANCED: Final = "5.1.1"
 CATEGORY: Final = "recipient.disabled"

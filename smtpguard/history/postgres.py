@@ -11,8 +11,9 @@ A password need not stand in `store.url`: libpq takes it from `?passfile=`, $PGP
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Final
@@ -42,6 +43,8 @@ _DEFAULTS: Final = {
     "keepalives_count": 3,
     "tcp_user_timeout": 15_000,
 }
+
+logging.getLogger("psycopg.pool").disabled = True  # of each attempt that failed; who waits for it is told why
 
 _OF_THE_SERVER: Final = {
     "keepalives_idle": "tcp_keepalives_idle",
@@ -271,7 +274,12 @@ class PostgresEngine:
                 name="smtpguard",
                 open=True,
             )
-        with _mapped(), self._pool.connection() as connection:
+        with _mapped(), ExitStack() as lent:
+            try:
+                connection = lent.enter_context(self._pool.connection())
+            except PoolTimeout:  # it does not say why: one attempt of our own does
+                psycopg.connect(self._conninfo).close()
+                raise
             yield Postgres(connection)
 
     def close(self) -> None:

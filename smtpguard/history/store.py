@@ -247,7 +247,6 @@ class Store:
         except BaseException:
             database.close()
             raise
-        self._tell("")
         return database
 
     def _turn(self, database: Database) -> None:
@@ -258,6 +257,7 @@ class Store:
             self._wake.clear()
         self._prepare()
         self._write_all(database)
+        self._tell("")  # not before: a full disk lets us connect, and takes nothing
         for done in self._flushes:
             done.set()
         self._flushes.clear()

@@ -25,27 +25,34 @@ from smtpguard.mailauth.domains import organizational
 _CATEGORY: Final = "content.spam"
 _GUIDELINES: Final = "support.google.com/a/answer/81126, 2026-03-21"
 
-_MARKS: Final = frozenset((b"list-unsubscribe", b"list-unsubscribe-post", b"list-id", b"feedback-id"))
+_LISTS: Final = frozenset((b"list-unsubscribe", b"list-unsubscribe-post", b"list-id"))
 _PRECEDENCES: Final = (b"bulk", b"list")
 
 
 def is_bulk(message: Message) -> bool:
-    """Whether a message is marked as sent to many: by `Precedence`, `List-*` or `Feedback-ID`.
+    """Whether a message is marked as sent to many: by `List-*`, `Precedence` or `Feedback-ID`.
 
     Not what people write to a discussion list (RFC 2369 3.4: `List-Post` with an address), nor what a program answers
-    or reports (RFC 3834 5: `Auto-Submitted`; `multipart/report`).
+    or reports (RFC 3834 5: `Auto-Submitted`; `multipart/report`). The last two are also put on a monitor's or a ticket
+    system's mail, to keep automatic replies away: with `Auto-Submitted` they mean nothing.
     """
     named = message.by_name
-    precedence = named.get(b"precedence")
-    if _MARKS.isdisjoint(named) and (precedence is None or precedence[0].unfolded.lower() not in _PRECEDENCES):
+    is_list = not _LISTS.isdisjoint(named)
+    if not (is_list or b"feedback-id" in named or _precedence(message) in _PRECEDENCES):
         return False
     submitted = message.first(b"auto-submitted")
-    if submitted is not None and submitted.unfolded.lower().startswith(b"auto-replied"):
+    how = b"no" if submitted is None else submitted.unfolded.lower()
+    if how.startswith(b"auto-replied") or not (is_list or how == b"no"):
         return False
     post = message.first(b"list-post")
     if post is not None and b"mailto:" in post.value.lower():
         return False
     return message.root.content_type != "multipart/report"
+
+
+def _precedence(message: Message) -> bytes:
+    field = message.first(b"precedence")
+    return b"" if field is None else field.unfolded.lower()
 
 
 @rule(
@@ -62,14 +69,21 @@ def is_bulk(message: Message) -> bool:
 def unsubscribe_missing(message: Message) -> Hits:
     """Bulk mail has a List-Unsubscribe: field.
 
-    Gmail and Yahoo ask it of everyone who sends 5,000 messages a day. They show a button to unsubscribe by it; where it
-    is missing people press the one for spam instead.
+    Gmail and Yahoo require it of everyone who sends 5,000 messages a day. They show an unsubscribe button for it; where
+    it is missing, people press the spam button instead.
 
     Fix: add `List-Unsubscribe: <https://example.com/u/TOKEN>, <mailto:unsubscribe@example.com?subject=TOKEN>` and
-    `List-Unsubscribe-Post: List-Unsubscribe=One-Click`.
+    `List-Unsubscribe-Post: List-Unsubscribe=One-Click`; or, if the message was not sent to many, leave out the field
+    that says so (Precedence, Feedback-ID, List-ID).
     """
     if message.first(b"list-unsubscribe") is None:
-        yield Hit("bulk mail without a List-Unsubscribe: field", Evidence("", 1, 0))
+        mark = next(filter(None, map(message.first, (b"list-id", b"precedence", b"feedback-id"))), None)
+        if mark is None:
+            yield Hit("bulk mail without a List-Unsubscribe: field", Evidence("", 1, 0))
+        else:
+            words = f"{mark.name.decode()}: marks the message as bulk mail, but it has no List-Unsubscribe: field"
+            is_unsure = mark.name.lower() == b"feedback-id"  # receipts bear it, too
+            yield Hit(words, of_field(mark), severity=Severity.WARNING if is_unsure else None)
 
 
 _ONE_CLICK: Final = b"List-Unsubscribe=One-Click"
@@ -88,17 +102,18 @@ _ONE_CLICK: Final = b"List-Unsubscribe=One-Click"
 def one_click_missing(message: Message) -> Hits:
     """Bulk mail can be unsubscribed from with one click.
 
-    That is an https address in List-Unsubscribe:, and beside it exactly `List-Unsubscribe-Post:
-    List-Unsubscribe=One-Click`. With a page that asks again, or with mailto: alone, Gmail shows no button and counts
-    the mail as not meeting its rules. Yahoo takes mailto: too.
+    That takes an https address in List-Unsubscribe:, and exactly `List-Unsubscribe-Post: List-Unsubscribe=One-Click`
+    beside it. With a page that asks again, or with mailto: alone, Gmail shows no button and counts the mail as breaking
+    its rules. Yahoo accepts mailto: too.
 
     Fix: have the https address unsubscribe on POST, without a question or a login, and add
     `List-Unsubscribe-Post: List-Unsubscribe=One-Click`.
     """
-    field = message.first(b"list-unsubscribe")
-    if field is None:
+    fields = message.all(b"list-unsubscribe")
+    if not fields:
         return
-    if not any(uri.scheme == b"https" for uri in _uris(field.value)):
+    field = fields[0]
+    if not any(uri.scheme == b"https" for each in fields for uri in _uris(each.value)):
         yield Hit("List-Unsubscribe: has no https address", of_field(field))
     post = message.first(b"list-unsubscribe-post")
     if post is None:
@@ -123,8 +138,7 @@ _SIGNED: Final = frozenset((b"list-unsubscribe", b"list-unsubscribe-post"))
 def one_click_unsigned(message: Message, signatures: Signatures) -> Hits:
     """A DKIM signature of the sender's domain covers List-Unsubscribe: and List-Unsubscribe-Post:.
 
-    Unless both are named in its h= anyone on the way could have put them there, and receivers must not offer the
-    button.
+    Unless both are named in its h=, anyone on the way could have added them, and receivers must not offer the button.
 
     Fix: add `List-Unsubscribe:List-Unsubscribe-Post` to the header fields that the signer covers (OpenDKIM:
     OversignHeaders; rspamd: sign_headers).
@@ -135,7 +149,7 @@ def one_click_unsigned(message: Message, signatures: Signatures) -> Hits:
     aligned = [each for each in signatures.signatures if not each.problem and organizational(each.domain) in own]
     if not any(_SIGNED.issubset(each.headers) for each in aligned):
         where = of_field(aligned[0].field if aligned else signatures.signatures[0].field)
-        words = "the h= of no signature names both List-Unsubscribe fields"
+        words = "no signature of the From domain names both List-Unsubscribe fields in its h="
         yield Hit(words if aligned else "no signature is of the From domain", where)
 
 
@@ -165,28 +179,31 @@ def _uris(value: bytes) -> Iterator[_Uri]:
     Stage.DATA,
     category=_CATEGORY,
     reference="RFC 2369 2",
-    predicts=[("Google, Yahoo", "the field is passed over")],
+    predicts=[("Google, Yahoo", "the field is ignored")],
     bulk=True,
 )
 def unsubscribe_malformed(message: Message) -> Hits:
-    """List-Unsubscribe: lists URIs in angle brackets, with commas between.
+    """There is one List-Unsubscribe: field, a list of URIs in angle brackets with commas between them.
 
-    Without the brackets, with a blank or a fold inside a URI, with a scheme other than https: and mailto: or two of
-    either, programs pass over the field or follow half an address.
+    Without the brackets, with a space or a fold inside a URI, with a scheme other than https: and mailto: or two of
+    either, programs ignore the field or follow half an address. Of two fields they read one.
 
     Fix: write `List-Unsubscribe: <https://example.com/u/TOKEN>, <mailto:unsubscribe@example.com>`, and fold the line
     only between the two.
     """
-    field = message.first(b"list-unsubscribe")
-    if field is None:
+    fields = message.all(b"list-unsubscribe")
+    if not fields:
         return
+    if len(fields) > 1:
+        yield Hit(f"there are {len(fields)} List-Unsubscribe: fields", of_field(fields[1]), _JOIN)
+    field = fields[0]
     schemes: set[bytes] = set()
     uris = list(islice(_uris(field.value), _MOST_URIS))
     for uri in uris:
         where = in_field(field, uri.start, uri.start + len(uri.text))
         if any(blank in uri.text for blank in (b" ", b"\t", b"\r", b"\n")):
-            how = "folded within" if b"\r\n" in uri.text else "with a blank in"
-            yield Hit(f"List-Unsubscribe: is {how} a URI", where)
+            what = "is folded within a URI" if b"\r\n" in uri.text else "has a URI with a space in it"
+            yield Hit(f"List-Unsubscribe: {what}", where)
         elif uri.scheme not in (b"https", b"mailto"):
             yield Hit(f"List-Unsubscribe: has a URI that is neither https: nor mailto: ({_scheme(uri)})", where)
         elif uri.scheme in schemes:
@@ -196,6 +213,9 @@ def unsubscribe_malformed(message: Message) -> Hits:
         yield Hit("List-Unsubscribe: has no URI in < >", of_field(field))
     elif _COMMENT.sub(b"", _BRACKETED.sub(b"", field.value)).strip(b" \t\r\n,"):
         yield Hit("List-Unsubscribe: has text outside of < >", of_field(field))
+
+
+_JOIN: Final = "put all URIs into one List-Unsubscribe: field, with commas between them"
 
 
 def _scheme(uri: _Uri) -> str:
@@ -227,8 +247,8 @@ _MOST_TEXTS: Final = 10
 def body_unsubscribe_link(message: Message) -> Hits:
     """Bulk mail says in its text how to unsubscribe.
 
-    Google, Yahoo and Microsoft ask for a link that can be seen, beside the header field: many programs show no button.
-    The words for it are known here in forty languages (unsubscribe.toml); mail in another may be right all the same.
+    Google, Yahoo and Microsoft ask for a visible link besides the header field, as many programs show no button. The
+    words for it are known here in forty languages (unsubscribe.toml); mail in another language may well be in order.
 
     Fix: put a link with the word Unsubscribe, in the language of the mail, at its end.
     """

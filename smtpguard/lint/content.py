@@ -40,18 +40,19 @@ _GUIDELINES: Final = "Google sender guidelines (support.google.com/a/answer/8112
     Stage.DATA,
     category="content.attachment",
     reference="Gmail, file types blocked (support.google.com/mail/answer/6590)",
-    predicts=[("Google", "552 5.7.0"), ("Outlook", "hides the file from its reader")],
+    predicts=[("Google", "552 5.7.0"), ("Outlook", "hides the file from its users")],
     answer="552 5.7.0",
     when=marks.NAMED,
 )
 def blocked_attachment(message: Message) -> Hits:
-    """Attachments are of types that receivers take.
+    """Attachments are of types that receivers accept.
 
-    Gmail refuses programs, scripts, installers and disk images by the end of the file's name, also inside a zip archive
-    or behind .gz, whatever they contain. Outlook takes the message and keeps its reader from opening such files. A
-    name that hides its true type, with a second ending or a character that reverses the text, is what malware uses.
+    Gmail refuses programs, scripts, installers and disk images by the ending of the file's name, also inside a zip
+    archive or before .gz, whatever they contain. Outlook accepts the message and keeps its users from opening such
+    files. Names that hide the true type, with a second ending or a character that reverses the text, are what malware
+    uses.
 
-    Fix: put the file where the reader can download it and send the link; a new ending or an archive does not help.
+    Fix: put the file where the reader can download it and send the link; another ending or an archive does not help.
     """
     return islice(_attachment_hits(message), _MOST)
 
@@ -72,7 +73,7 @@ def _judged_archive(part: Part, archive: str, place: Evidence) -> Iterator[Hit]:
     if listing is None:
         return
     if listing.is_masked:
-        yield Hit(f"the names of the files in {_quoted(archive)} are encrypted: Google refuses it", place)
+        yield Hit(f"the names of the files in {_quoted(archive)} are encrypted, which Google refuses", place)
     for name in listing.names:
         yield from _judged_name(name.rpartition("/")[2], archive, place)
 
@@ -82,12 +83,12 @@ def _judged_name(name: str, archive: str, place: Evidence) -> Iterator[Hit]:
     within = f" in {_quoted(archive)}" if archive else ""
     blocked = BLOCKED.get(ending_of(name))
     if blocked is not None and (blocked.is_refused or not archive):
-        disguise = ", behind another one," if is_disguised(name) else ""
-        does = "refuses" if blocked.is_refused else "hides from its reader"
-        words = f"{_quoted(name)}{within} is of the type .{ending_of(name)}{disguise} which {blocked.by} {does}"
+        disguise = " behind another ending" if is_disguised(name) else ""
+        does = "refuses" if blocked.is_refused else "hides from its users"
+        words = f"{_quoted(name)}{within} is a .{ending_of(name)} file{disguise}, which {blocked.by} {does}"
         yield Hit(words, place, severity=None if blocked.is_refused else Severity.WARNING)
     elif is_turned(name):
-        words = f"the name {_quoted(name)}{within} has a character that reverses its text: it reads as another type"
+        words = f"the name {_quoted(name)}{within} has a character that reverses the text: it looks like another type"
         fix = "take the character U+202E or U+202D out of the name"
         yield Hit(words, place, fix, Severity.WARNING)
 
@@ -171,12 +172,12 @@ def _link_hits(message: Message) -> Iterator[Hit]:
 def template_leftover(message: Message) -> Hits:
     """The template of a message was filled in.
 
-    Merge tags such as {{first_name}}, `Hello undefined`, blind text, links to a test machine or an empty Subject tell
-    the reader that nobody looked, and readers who complain lower the reputation of the sender. Such mail cannot be
+    Merge tags such as {{first_name}}, `Hello undefined`, placeholder text, links to a test machine or an empty Subject
+    show the reader that nobody looked, and readers who complain lower the reputation of the sender. Such mail cannot be
     called back.
 
     Fix: stop the run and give the template the value that it lacks, or a default for it; preview a message with the
-    data of a person of whom the least is known.
+    data of the person of whom the least is known.
     """
     return islice(_leftover_hits(message), _MOST)
 
@@ -192,7 +193,8 @@ def _leftover_hits(message: Message) -> Iterator[Hit]:
         return  # written by a person, who may write about templates
     if subject is not None and (found := next(leftovers.in_page(text), "")):
         yield Hit(f"the Subject was not filled in: {_quoted(found)}", of_field(subject))
-    texts = ((body.part, words) for body in message.bodies.texts for words in leftovers.in_text(body.text))
+    shown = [body for body in message.bodies.texts if not leftovers.is_patch(body.text)]
+    texts = ((body.part, words) for body in shown for words in leftovers.in_text(body.text))
     pages = ((page.part, words) for page in message.bodies.pages for words in leftovers.in_page(page.text))
     said: set[str] = set()
     for part, words in chain(texts, pages):

@@ -49,8 +49,8 @@ def _about(signature: Signature, words: str, severity: Severity | None = None) -
 def dkim_none(found: Signatures, signing: Signing) -> Hits:
     """A message is signed with DKIM.
 
-    Gmail, Yahoo and Microsoft want SPF or DKIM of every sender and both of bulk senders, and forwarded mail keeps only
-    DKIM. Set `lint.dkim.signed = "after"` where a later host signs: then this is not asked.
+    Gmail, Yahoo and Microsoft require SPF or DKIM of every sender and both of bulk senders, and forwarded mail keeps
+    only DKIM. Set `lint.dkim.signed = "after"` where a later host signs: then this is not checked.
 
     Fix: sign with the From domain: OpenDKIM or rspamd beside the MTA, or the provider's DKIM setting, and publish the
     key as `selector._domainkey.example.com. TXT "v=DKIM1; k=rsa; p=..."`.
@@ -74,7 +74,7 @@ def dkim_body_hash(found: Signatures) -> Hits:
     """The body is still the one that was signed.
 
     Something changed the body after signing: a disclaimer, a virus scanner's note, a change of the transfer encoding, a
-    line folded at 998 octets. No receiver will verify the signature any more.
+    line folded at 998 octets. The signature no longer verifies at any receiver.
 
     Fix: sign last, after every filter that changes mail; sign with `c=relaxed/relaxed`; let no hop convert 8-bit mail.
     """
@@ -115,14 +115,14 @@ def dkim_signature_bad(dkim: Dkim) -> Hits:
 
 def _judged(verdict: Verdict, message: str, all_: Iterable[Verdict], fix: str = "") -> Hit:
     """A hit about one signature; a note only where another one passes."""
-    return Hit(
-        message,
-        of_field(verdict.signature.field),
-        fix,
-        Severity.INFO if any(other.status is DkimStatus.PASS for other in all_) else None,
-        ttl=verdict.ttl,
-        is_stale=verdict.is_stale,
-    )
+    is_spare = any(other.status is DkimStatus.PASS for other in all_)
+    return _of_key(verdict, message, fix, Severity.INFO if is_spare else None)
+
+
+def _of_key(verdict: Verdict, message: str, fix: str, severity: Severity | None) -> Hit:
+    """A hit that rests on what the DNS says of a signature's key."""
+    where = of_field(verdict.signature.field)
+    return Hit(message, where, fix, severity, ttl=verdict.ttl, is_stale=verdict.is_stale)
 
 
 @rule(
@@ -137,10 +137,10 @@ def _judged(verdict: Verdict, message: str, all_: Iterable[Verdict], fix: str = 
     when=marks.VERDICT,
 )
 def dkim_key_missing(dkim: Dkim) -> Hits:
-    """The key of a signature stands in the DNS, alone, and suits the signature.
+    """The key of a signature is in the DNS, is the only one there, and suits the signature.
 
-    There is no key at the selector, it is revoked (`p=` empty), for another algorithm or service, or there are several
-    and a receiver may take either.
+    There is no key at the selector, it is revoked (empty `p=`) or meant for another algorithm or service, or there are
+    several keys and a receiver may take any of them.
 
     Fix: publish exactly one TXT record at `selector._domainkey.example.com` with the public key of the signer, or sign
     with a selector that has one.
@@ -152,23 +152,11 @@ def dkim_key_missing(dkim: Dkim) -> Hits:
             message = f"{_named(signature)} has no usable key: {verdict.problem}"
             yield _judged(verdict, message, dkim.verdicts, f"{publish}, that of the private key in use")
         elif verdict.key_records > 1:
-            yield Hit(
-                f"{verdict.key_records} keys stand at {signature.key_name}: which one is used is undefined",
-                of_field(signature.field),
-                f"{publish}, and take the others away",
-                Severity.WARNING,
-                ttl=verdict.ttl,
-                is_stale=verdict.is_stale,
-            )
+            words = f"there are {verdict.key_records} keys at {signature.key_name}: which one is used is undefined"
+            yield _of_key(verdict, words, f"{publish}, and remove the others", Severity.WARNING)
         elif verdict.is_testing:
-            yield Hit(
-                f"the key at {signature.key_name} is marked as a test (t=y): receivers may ignore it",
-                of_field(signature.field),
-                f"publish the record at {signature.key_name} without t=y",
-                Severity.INFO,
-                ttl=verdict.ttl,
-                is_stale=verdict.is_stale,
-            )
+            words = f"the key at {signature.key_name} is marked as a test (t=y): receivers may ignore it"
+            yield _of_key(verdict, words, f"publish the record at {signature.key_name} without t=y", Severity.INFO)
 
 
 def _key_type(signature: Signature) -> str:
@@ -191,7 +179,7 @@ _GOOD_BITS: Final = 2048
     when=marks.VERDICT,
 )
 def dkim_weak(dkim: Dkim) -> Hits:
-    """A signature is made with an algorithm and a key that receivers take.
+    """A signature is made with an algorithm and a key that receivers accept.
 
     RSA keys under 1024 bits and rsa-sha1 count as no signature; 1024 bits are on their way out; many receivers cannot
     verify Ed25519 yet.
@@ -202,13 +190,11 @@ def dkim_weak(dkim: Dkim) -> Hits:
     for verdict in dkim.verdicts:
         signature, bits = verdict.signature, verdict.key_bits
         if _key_type(signature) == "rsa" and 0 < bits < _GOOD_BITS:
-            yield Hit(
+            yield _of_key(
+                verdict,
                 f"the key at {signature.key_name} has {bits} bits",
-                of_field(signature.field),
                 f"make an RSA key of {_GOOD_BITS} bits and publish it under a new selector of {signature.domain}",
                 Severity.ERROR if bits < MIN_BITS else Severity.INFO,
-                ttl=verdict.ttl,
-                is_stale=verdict.is_stale,
             )
         if signature.algorithm == "rsa-sha1":
             yield _about(signature, "uses rsa-sha1: it counts as none")
@@ -247,26 +233,21 @@ def dkim_coverage(message: Message, found: Signatures) -> Hits:
     if not sound:
         return
     best = min(sound, key=lambda signature: len(_unsigned(message, signature, _CORE)))
-    missing = _unsigned(message, best, _CORE)
-    if missing:
-        yield _about(best, f"does not cover {_titles(missing)}")
+    if missing := _unsigned(message, best, _CORE):
+        yield _about(best, f"does not cover {', '.join(missing)}")
     if all(signature.length is not None for signature in sound):
         left = best.body_octets - (best.length or 0)
         yield _about(best, f"has l=: the body may be continued ({left} octets are not signed)")
-    loose = _unsigned(message, best, _MIME)
-    if loose:
-        yield _about(best, f"does not cover {_titles(loose)}", Severity.INFO)
+    if loose := _unsigned(message, best, _MIME):
+        yield _about(best, f"does not cover {', '.join(loose)}", Severity.INFO)
     if best.headers.count(b"from") <= len(message.all(b"from")):
         yield _about(best, "lets a second From: be added", Severity.INFO)
 
 
-def _unsigned(message: Message, signature: Signature, names: frozenset[bytes]) -> list[bytes]:
-    """Those of the names that the message has and the signature does not cover."""
-    return sorted((names & message.by_name.keys()).difference(signature.headers))
-
-
-def _titles(names: Iterable[bytes]) -> str:
-    return ", ".join(name.decode().title() for name in names)
+def _unsigned(message: Message, signature: Signature, names: frozenset[bytes]) -> list[str]:
+    """Those of the fields that the message has and the signature does not cover, as the message writes them."""
+    open_ = sorted((names & message.by_name.keys()).difference(signature.headers))
+    return [message.by_name[name][0].name.decode() for name in open_]
 
 
 _SKEW_S: Final = 300
@@ -295,10 +276,10 @@ def dkim_time(found: Signatures, now: Now) -> Hits:
     for signature in found.signatures:
         if signature.expires is not None and signature.expires < now + _SOON_S:
             left = signature.expires - now
-            when = f"has expired {_span(-left)} ago" if left < 0 else f"expires in {_span(left)}"
+            when = f"expired {_span(-left)} ago" if left < 0 else f"expires in {_span(left)}"
             yield _about(signature, when)
         if signature.timestamp is not None and signature.timestamp > now + _SKEW_S:
-            yield _about(signature, f"was made {_span(signature.timestamp - now)} in the future")
+            yield _about(signature, f"is dated {_span(signature.timestamp - now)} in the future")
 
 
 def _span(seconds: float) -> str:

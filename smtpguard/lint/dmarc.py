@@ -64,7 +64,7 @@ def _align(domain: str) -> str:
     when=marks.UNALIGNED,
 )
 def dmarc_will_fail(dmarc: Dmarc, found: Signatures, signing: Signing) -> Hits:
-    """Mail passes DMARC where the From domain asks for mail that fails to be refused.
+    """Mail passes DMARC where the From domain asks receivers to refuse or quarantine mail that fails.
 
     The owner of the From domain has published p=quarantine or p=reject, and neither SPF nor DKIM passes for an aligned
     domain: receivers do as they are asked.
@@ -97,8 +97,8 @@ def dmarc_will_fail(dmarc: Dmarc, found: Signatures, signing: Signing) -> Hits:
 def dmarc_unaligned(dmarc: Dmarc, found: Signatures, signing: Signing) -> Hits:
     """Mail has an aligned SPF or DKIM pass even where the From domain's policy asks for nothing.
 
-    With p=none no receiver is asked to refuse it, but Gmail, Yahoo and Microsoft want alignment of bulk senders, and
-    the mail will fail on the day when the policy is tightened.
+    With p=none no receiver is asked to refuse it, but Gmail, Yahoo and Microsoft require alignment of bulk senders, and
+    the mail will fail as soon as the policy is tightened.
 
     Fix: sign with d= the From domain, or send with an envelope sender of that domain from an address in its SPF record.
     """
@@ -124,7 +124,8 @@ def dmarc_unaligned(dmarc: Dmarc, found: Signatures, signing: Signing) -> Hits:
 def dmarc_none(dmarc: Dmarc) -> Hits:
     """The From domain has a DMARC policy.
 
-    Gmail, Yahoo and Microsoft want one of bulk senders, if only p=none. Without it anybody may use the domain in From.
+    Gmail, Yahoo and Microsoft require one of bulk senders, if only p=none. Without it anybody may use the domain in
+    From.
 
     Fix: publish `_dmarc.example.com. TXT "v=DMARC1; p=none; rua=mailto:dmarc@example.com"` and read the reports before
     tightening the policy.
@@ -150,8 +151,8 @@ def dmarc_none(dmarc: Dmarc) -> Hits:
 def dmarc_record_bad(dmarc: Dmarc) -> Hits:
     """The DMARC record of the From domain is read by every receiver as it is meant.
 
-    Two records void each other; a record that does not begin with v=DMARC1, or has no valid p=, is ignored; a bad sp=
-    or np= is read as something else.
+    Of two records both are discarded; a record that does not begin with v=DMARC1, or has no valid p=, is ignored; a bad
+    sp= or np= is read as something else.
 
     Fix: keep exactly one TXT record at `_dmarc.example.com`, in the form `v=DMARC1; p=reject; rua=mailto:...`.
     """
@@ -171,7 +172,7 @@ def dmarc_record_bad(dmarc: Dmarc) -> Hits:
 def dmarc_single_leg(dmarc: Dmarc, signing: Signing) -> Hits:
     """Mail passes DMARC by both SPF and DKIM.
 
-    With SPF alone it fails as soon as somebody forwards it; with DKIM alone as soon as something changes it on the way.
+    With SPF alone it fails when somebody forwards it; with DKIM alone, when something changes it on the way.
 
     Fix: have both: sign with d= the From domain, and use an envelope sender of that domain from an address in its SPF
     record.
@@ -182,13 +183,13 @@ def dmarc_single_leg(dmarc: Dmarc, signing: Signing) -> Hits:
     if legs.spf and not legs.dkim and signing.signed != "after":
         yield _hit(
             dmarc,
-            f"only SPF stands for From {dmarc.header_from}: the mail fails DMARC where it is forwarded",
+            f"only SPF is aligned with From {dmarc.header_from}: the mail fails DMARC where it is forwarded",
             f"sign with d={dmarc.header_from}",
         )
     elif legs.dkim and not legs.spf:
         yield _hit(
             dmarc,
-            f"only DKIM stands for From {dmarc.header_from}: the mail fails DMARC where it is changed on the way",
+            f"only DKIM is aligned with From {dmarc.header_from}: the mail fails DMARC where it is changed on the way",
             f"use an envelope sender @{dmarc.header_from} from an address in its SPF record",
         )
 
@@ -257,10 +258,10 @@ _PROVIDERS: Final = {domain: provider for provider, domains in _MAILBOXES.items(
     answer="550 5.7.26",
 )
 def from_impersonates_freemail(dmarc: Dmarc, egress: Egress) -> Hits:
-    """From is not an address of a mailbox provider through which the mail does not go.
+    """Mail from an address at a mailbox provider is sent through that provider.
 
-    Mail From gmail.com, yahoo.com or outlook.com that leaves from our own addresses cannot be authenticated by anybody:
-    receivers take it for forged. Contact forms that put the visitor's address in From make such mail.
+    Mail From gmail.com, yahoo.com or outlook.com that leaves from our own addresses cannot be authenticated: receivers
+    take it for forged. Contact forms that put the visitor's address in From make such mail.
 
     Fix: write From with an address of your own domain, and the visitor's in Reply-To; or send through the provider's
     own submission server.

@@ -36,10 +36,10 @@ def dns_temperror(faults: DnsFaults) -> Hits:
     A name server failed, refused or did not answer in time, so that some rules could not judge. Receivers that meet the
     same fault defer the mail.
 
-    Fix: ask by hand (`dig +trace`): if it fails there too, the domain's name servers are at fault; if not, look at the
-    resolver in `lint.dns.resolvers`.
+    Fix: look it up by hand (`dig +trace`): if that fails too, the domain's name servers are at fault; if not, look at
+    the resolver in `lint.dns.resolvers`.
     """
     if faults.faults:
         named = "; ".join(f"{question} ({fault})" for question, fault in faults.faults[:_NAMED])
         more = f" and {len(faults.faults) - _NAMED} more" if len(faults.faults) > _NAMED else ""
-        yield Hit(f"not to be looked up now: {named}{more}", Evidence(faults.faults[0][0]))
+        yield Hit(f"could not be looked up: {named}{more}", Evidence(faults.faults[0][0]))

@@ -111,19 +111,19 @@ def _names(address: EgressAddress) -> tuple[str, ...]:
     predicts=[("Microsoft", "550 DY-001 (olcsupport.office.com, 2026-06-15)")],
 )
 def ptr_generic(egress: Egress) -> Hits:
-    """The name of an address is a mail host's, not one made of the address.
+    """The PTR name of an address is a mail host's own name, not a generic one made of the address.
 
     Names such as `203-0-113-7.dsl.provider.example` are given to whole ranges of customers' lines. Receivers and
     blocklists take such hosts for home computers that should not send mail.
 
-    Fix: have the reverse DNS set to the name of your mail host, the one it says in EHLO.
+    Fix: have the reverse DNS set to the name of your mail host, the one it announces in EHLO.
     """
     for address in egress.addresses:
         names = _names(address)
         if names and all(is_generic(name, address.address) for name in names):
             assert address.ptr is not None  # it has names
             yield Hit(
-                f"{address.address} is named {names[0]}: that looks like a customer's line",
+                f"{address.address} is named {names[0]}, which looks like the generic name of a customer's line",
                 Evidence(f"{address.address.reverse_pointer}. PTR {names[0]}."),
                 f"have the owner of the address range publish {_pointer(address, egress.helo)}",
                 ttl=address.ptr.ttl,
@@ -183,8 +183,8 @@ def _within(wanted: list[str], given: list[str]) -> bool:
 def helo_invalid(egress: Egress) -> Hits:
     """The name that we announce in EHLO is a full host name that exists.
 
-    `localhost`, a bare machine name or a name that nobody can look up is what badly made programs say: many servers
-    refuse at the first command.
+    `localhost`, a bare machine name or a name that nobody can look up is what badly made programs announce: many
+    servers refuse them at the first command.
 
     Fix: set `relay.hostname` (in Postfix `myhostname`) to the mail host's full name, and publish its A record.
     """
@@ -222,7 +222,7 @@ def _ttl(answers: tuple[Answer[IpAddress], ...]) -> int | None:
 def helo_mismatch(egress: Egress) -> Hits:
     """The name that we announce in EHLO leads to the address that the mail leaves from.
 
-    No server may refuse mail for it, but filters count it, and a name that leads elsewhere looks borrowed.
+    A server may not refuse mail for that alone, but filters count it, and a name that leads elsewhere looks borrowed.
 
     Fix: publish an A or AAAA record of the HELO name for each sending address.
     """
@@ -257,13 +257,13 @@ def helo_mismatch(egress: Egress) -> Hits:
 def egress_no_tls(egress: Egress) -> Hits:
     """The connection to the next hop is encrypted.
 
-    Gmail refuses mail that reaches it without TLS, and without it anybody on the way can read the mail and the login. A
+    Gmail refuses mail that reaches it without TLS, and anybody on the way can read the mail and the login. A
     certificate that does not verify still keeps out those who only listen.
 
     Fix: set `tls = "required"` for the next hop, and use a port of it that offers STARTTLS (587) or TLS at once (465).
     """
     if egress.tls == "none":
-        yield Hit("the next hop is spoken to without TLS", Evidence("no STARTTLS"))
+        yield Hit("the connection to the next hop is not encrypted", Evidence("no STARTTLS"))
     elif egress.tls == "unverified":
         yield Hit(
             "the certificate of the next hop does not verify",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from smtpguard.lint import marks
-from smtpguard.lint.facts import SenderDomain
+from smtpguard.lint.facts import MailDomain, SenderDomain
 from smtpguard.lint.finding import Evidence, Hit, Severity, Stage
 from smtpguard.lint.names import path_fault, why_local
 from smtpguard.lint.rule import Hits, rule
@@ -22,6 +22,11 @@ _SENDER: Final = "sender.invalid"
 def shown_path(path: bytes) -> Evidence:
     """A path as evidence."""
     return Evidence(f"<{clean(path[:320].decode('utf-8', 'replace'), utf8=True)}>")
+
+
+def of_domain(domain: MailDomain, message: str, record: str = "", fix: str = "") -> Hit:
+    """A hit that rests on what the DNS says of a domain; its name is the evidence where there is no record."""
+    return Hit(message, Evidence(record or domain.name), fix, ttl=domain.ttl, is_stale=domain.is_stale)
 
 
 @rule(
@@ -42,19 +47,20 @@ def shown_path(path: bytes) -> Evidence:
 def sender_syntax(envelope: Envelope) -> Hits:
     """The envelope sender is a mailbox in the grammar of SMTP.
 
-    A sender that breaks the grammar or a size limit is refused at MAIL by strict servers, and where it is taken, the
-    bounce cannot come back. Local parts with two dots in a row or a dot at an end exist and are mostly taken: those are
-    a warning.
+    A sender that breaks the grammar or a size limit is refused at MAIL by strict servers, and where it is accepted, a
+    bounce cannot come back. Local parts with two dots in a row, or a dot at one end, exist and are mostly accepted:
+    those are a warning.
 
-    Fix: correct the sender address in the program that submits the mail; local part up to 64 octets, domain labels up
-    to 63, letters, digits and hyphens in the domain, double quotes around a local part with other characters.
+    Fix: correct the sender address in the program that submits the mail: at most 64 octets before the @ and 63 in each
+    label of the domain; letters, digits and hyphens in the domain; double quotes around a local part with characters
+    beyond those of a name.
     """
     if not envelope.mail_from:
         return
     fault = path_fault(envelope.mail_from, utf8=envelope.smtputf8)
     if fault is not None:
         yield Hit(
-            f"the envelope sender is no valid mailbox: {fault.words}",
+            f"the envelope sender is not a valid mailbox: {fault.words}",
             shown_path(envelope.mail_from),
             severity=Severity.WARNING if fault.is_odd else None,
         )
@@ -76,8 +82,8 @@ def sender_syntax(envelope: Envelope) -> Hits:
 def sender_domain_missing(domain: SenderDomain) -> Hits:
     """The domain of the envelope sender exists and has an MX, A or AAAA record.
 
-    A bounce to it could not be delivered, so most servers refuse such a sender. Raised only when the DNS has said so of
-    every type; a failing name server is not that.
+    A bounce to it could not be delivered, so most servers refuse such a sender. Said only when the DNS has answered for
+    every type; a failing name server does not count.
 
     Fix: correct the sender's domain, or register it and publish an MX record: `example.com. MX 10 mail.example.com.`.
     """
@@ -87,13 +93,11 @@ def sender_domain_missing(domain: SenderDomain) -> Hits:
         what = "has no MX, A or AAAA record"
     else:
         return
-    yield Hit(
+    yield of_domain(
+        domain,
         f"the envelope sender's domain {domain.name} {what}",
-        Evidence(domain.name),
-        f"correct the domain {domain.name}, or publish where its mail goes: "
+        fix=f"correct the domain {domain.name}, or publish where its mail goes: "
         f'"{domain.name}. MX 10 mail.{domain.name}." and an A record for that host',
-        ttl=domain.ttl,
-        is_stale=domain.is_stale,
     )
 
 
@@ -118,12 +122,11 @@ def sender_null_mx(domain: SenderDomain) -> Hits:
     Fix: send with an envelope sender in a domain that takes mail, or replace the null MX with a real one.
     """
     if domain.is_null_mx:
-        yield Hit(
+        yield of_domain(
+            domain,
             f"the envelope sender's domain {domain.name} has a null MX: it takes no bounces",
-            Evidence(f"{domain.name}. MX 0 ."),
+            f"{domain.name}. MX 0 .",
             f'replace the record by "{domain.name}. MX 10 mail.{domain.name}.", or use a sender in a domain with mail',
-            ttl=domain.ttl,
-            is_stale=domain.is_stale,
         )
 
 
@@ -170,10 +173,10 @@ def sender_not_fqdn(envelope: Envelope) -> Hits:
 def null_sender_many_rcpts(envelope: Envelope) -> Hits:
     """Mail without an envelope sender goes to one recipient.
 
-    `MAIL FROM:<>` is for bounces and receipts, and each of those answers one message of one sender. With several
-    recipients it looks like a campaign that hides where it comes from.
+    `MAIL FROM:<>` is for bounces and receipts, each of which answers one message of one sender. With several recipients
+    it looks like a campaign that hides where it comes from.
 
-    Fix: give the mail a real envelope sender that reads its bounces; only a DSN, MDN or automatic answer is sent with
+    Fix: give the mail a real envelope sender whose bounces are read; send only DSNs, MDNs and automatic answers with
     `<>`, each in a transaction of its own.
     """
     if not envelope.mail_from and len(envelope.rcpts) > 1:

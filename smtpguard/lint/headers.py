@@ -8,7 +8,7 @@ Whether one Message-ID serves for many messages no single message tells: that is
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Final
 
 from smtpguard.lint import marks
@@ -44,12 +44,12 @@ _START: Final = Evidence("", 1, 0)
 def from_missing_or_many(message: Message) -> Hits:
     """A message has one From: field with one address in it.
 
-    Receivers show the From address to people and check DMARC for its domain. With no From field, several, or one
-    without an address they cannot tell who wrote, and Gmail refuses. Several addresses in one field are allowed by the
-    RFC (with a Sender field), yet many receivers refuse those too.
+    Receivers show people the From address and check DMARC for its domain. With no From field, several, or one without
+    an address they cannot tell who wrote the message, and Gmail refuses it. The RFC allows several addresses in one
+    field (with a Sender field), yet many receivers refuse those too.
 
-    Fix: have the program that writes the message put exactly one From: field, as `From: Name <user@example.com>`; a
-    name with a comma, a dot or brackets in it goes in double quotes.
+    Fix: have the program that writes the message set exactly one From: field, as `From: Name <user@example.com>`; put a
+    name that has a comma, a colon, a dot or brackets in double quotes.
     """
     fields = message.all(b"from")
     if not fields:
@@ -85,10 +85,10 @@ _SINGLE: Final = frozenset(b"date sender reply-to to cc bcc message-id in-reply-
     when=marks.REPEATED,
 )
 def singleton_duplicated(message: Message) -> Hits:
-    """Date, Subject, To, Message-ID and their like stand once in a message.
+    """Date, Subject, To, Message-ID and similar fields occur once in a message.
 
     Of two such fields some programs take the first and some the last: one is checked and another is shown. Gmail
-    refuses such mail. A second field comes mostly from a program that sets a field which its mail library sets too.
+    refuses such mail. The second one mostly comes from a program that sets a field which its mail library sets too.
 
     Fix: remove one of the fields in the program that writes the message; join the addresses of several To: or Cc:
     fields into one, with commas.
@@ -117,9 +117,9 @@ DAYS_BEHIND: Final = 15
 def date_missing_or_off(message: Message, now: Now) -> Hits:
     """A message has a Date: field that says when it was written.
 
-    It must be there, be readable, and lie no more than two days ahead or fifteen behind: Yahoo refuses what is outside
-    of its range, and filters take a wrong date for a sign of spam. A message that was sent anew (Resent-Date) may be
-    of any age.
+    It must be there and readable, and lie at most two days in the future or fifteen in the past: Yahoo refuses dates
+    outside its range, and filters count a wrong date as a sign of spam. A resent message (Resent-Date) may be of any
+    age.
 
     Fix: let the mail library write the date, as `Date: Sun, 22 Nov 2026 10:00:00 +0100`, and keep the clock of the host
     right (NTP).
@@ -132,9 +132,9 @@ def date_missing_or_off(message: Message, now: Now) -> Hits:
     if written is None:
         yield Hit("Date: cannot be read", of_field(field))
     elif written - now > DAYS_AHEAD * _DAY:
-        yield Hit(f"Date: is {(written - now) / _DAY:.0f} days ahead", of_field(field))
+        yield Hit(f"Date: lies {(written - now) / _DAY:,.0f} days in the future", of_field(field))
     elif now - written > DAYS_BEHIND * _DAY and message.first(b"resent-date") is None:
-        yield Hit(f"Date: is {(now - written) / _DAY:.0f} days past", of_field(field))
+        yield Hit(f"Date: lies {(now - written) / _DAY:,.0f} days in the past", of_field(field))
 
 
 # RFC 5322 3.6.4: msg-id = [CFWS] "<" id-left "@" id-right ">" [CFWS]; what is left and right may be anything but blank
@@ -154,10 +154,10 @@ MESSAGE_ID_LIMIT: Final = 500
     when=marks.MESSAGE_ID,
 )
 def message_id_missing_or_bad(message: Message) -> Hits:
-    """A message has a Message-ID: field, `<something@domain>`, of its own.
+    """A message has a Message-ID: field of its own, `<something@domain>`.
 
-    Receivers tell copies of a message by it, threads and bounces hang on it. Gmail refuses mail without a valid one,
-    and filters score it.
+    Receivers recognize copies of a message by it, and threads and bounces refer to it. Gmail refuses mail without a
+    valid one, and filters count it against the sender.
 
     Fix: have the program that writes the message put `Message-ID: <unique@your.domain>`, with a new unique part for
     each message; most mail libraries do it, and an MTA adds one to mail that is submitted to it.
@@ -177,10 +177,12 @@ def _wrong_with_id(value: bytes) -> str:
     if not value:
         return "is empty"
     if not (value.startswith(b"<") and value.endswith(b">")):
-        return "does not stand in < >"
+        return "is not enclosed in < >"
     if b"@" not in value:
         return "has no @"
-    return "has a blank or a bracket in it, or more than one identifier"
+    if value.startswith(b"<@") or value.endswith(b"@>"):
+        return "has nothing on one side of its @"
+    return "has a space or a bracket in it, or more than one identifier"
 
 
 @rule(
@@ -198,12 +200,12 @@ def _wrong_with_id(value: bytes) -> str:
 def header_syntax(message: Message) -> Hits:
     """Every line of the header section is a field, `Name: value`, or the continuation of one.
 
-    At a line that is none some programs end the header section and some pass over it: the fields after it, a signature
-    among them, are seen by some and not by others, and Gmail refuses the message. NUL and newlines other than CRLF are
-    read differently in the same way.
+    At any other line some programs end the header section and some skip it: the fields below it, a signature among
+    them, are seen by some and not by others, and Gmail refuses the message. NUL and newlines other than CRLF divide
+    programs in the same way.
 
-    Fix: see what the named line should be. An empty line is missing before the body; or a line was folded without a
-    blank at its beginning; or a name has a blank or a letter that is not ASCII; or an mbox line (`From ...`) was left.
+    Fix: look at the line that is named. Mostly the empty line before the body is missing, a folded line does not begin
+    with a space, the name of a field has a space or a non-ASCII character, or an mbox line (`From ...`) was left over.
     """
     alike: dict[str, list[Stray]] = {}
     for stray in message.strays:
@@ -218,7 +220,7 @@ def header_syntax(message: Message) -> Hits:
 
 
 _FORBIDDEN: Final = {
-    "the header section has a CR or LF that is no CRLF": first_bare_newline,
+    "the header section has a CR or LF that is not part of a CRLF": first_bare_newline,
     "the header section has a NUL": first_nul,
 }
 _NAMED = re.compile(rb"[!-9;-~]+[ \t]+:")
@@ -226,13 +228,13 @@ _NAMED = re.compile(rb"[!-9;-~]+[ \t]+:")
 
 def _wrong_with_line(stray: Stray) -> str:
     if _NAMED.match(stray.text):
-        return "a blank stands before the colon of a field"
+        return "there is a space between the name of a field and its colon"
     if stray.text.startswith((b"From ", b">From ")):
-        return "an mbox line stands in the header section"
+        return "there is an mbox line (From ...) in the header section"
     if stray.text[:1] in (b" ", b"\t"):  # only the first line can: any other would continue the one before
-        return "a line begins with a blank but continues no field"
+        return "the first line begins with a space, as if it continued a field"
     if b":" in stray.text:
-        return "the name of a field has a blank or a letter that is not ASCII"
+        return "the name of a field has a space or a non-ASCII character in it"
     return "a line of the header section has no colon"
 
 
@@ -261,9 +263,9 @@ def raw_8bit_header(message: Message, envelope: Envelope) -> Hits:
     wrong = [field for field in message.fields if not field.value.isascii()]
     if wrong:
         at = first_8bit(wrong[0].value, 0, len(wrong[0].value)) or 0
-        more = f" and {len(wrong) - 1} more fields have" if len(wrong) > 1 else " has"
+        more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
         where = in_field(wrong[0], at, len(wrong[0].value))
-        yield Hit(f"{shown(wrong[0].name)}:{more} raw octets above 127", where)
+        yield Hit(f"{shown(wrong[0].name)}:{more} has raw octets above 127", where)
 
 
 # RFC 2047 5: where encoded words may stand: in text, and in the names and comments of address lists
@@ -287,11 +289,11 @@ _FORBIDDING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?|<[^<>]*>?', re.DOTALL)
     when=marks.ENCODED,
 )
 def encoded_word_bad(message: Message) -> Hits:
-    """Encoded words, `=?utf-8?Q?caf=C3=A9?=`, are whole, short and in a place where they are read.
+    """Encoded words, `=?utf-8?Q?caf=C3=A9?=`, are whole, short and in a place where they are decoded.
 
-    One that cannot be decoded, is longer than 75 characters, or stands within quotes or an address is shown as it is or
-    refused: Gmail and Yahoo name the fault. Each encoded word must be readable alone, so that a letter of several
-    octets is never cut in two.
+    One that cannot be decoded, is longer than 75 characters, or is inside quotes or an address is shown undecoded or
+    refused: Gmail and Yahoo have replies for it. Each encoded word must be decodable by itself: a character of several
+    octets may not be split over two of them.
 
     Fix: have the mail library encode the text (it splits long ones); never put an encoded word between double quotes or
     into an address.
@@ -315,9 +317,9 @@ def _words_of(field: Field, *, in_phrases: bool) -> Iterator[Hit]:
             at += 1
         fault = word.fault
         if not fault and at < len(forbidden) and forbidden[at][0] < word.start:
-            fault = "it stands within " + ("double quotes" if forbidden[at][2] == b'"' else "an address")
+            fault = "it is inside " + ("double quotes" if forbidden[at][2] == b'"' else "an address")
         if not fault and word.end - word.start > WORD_LIMIT:
-            fault = f"it has {word.end - word.start} characters, over {WORD_LIMIT}"
+            fault = f"it has {word.end - word.start} characters, more than {WORD_LIMIT}"
         if fault:
             yield Hit(f"an encoded word of {name}: {fault}", in_field(field, word.start, word.end))
             return
@@ -349,7 +351,8 @@ def header_limits(message: Message) -> Hits:
     These are Gmail's published limits; other receivers have smaller ones. What exceeds them is mostly a list of
     hundreds of recipients in To:, or a tracking value that an application puts into a field.
 
-    Fix: send a message to each recipient instead of naming all in To:, and keep data of your own in few short fields.
+    Fix: send a message to each recipient instead of naming all of them in To:, and keep your own data in a few short
+    fields.
     """
     size, count = len(message.header), len(message.fields)
     if size > TOTAL_LIMIT:
@@ -373,10 +376,6 @@ def header_limits(message: Message) -> Hits:
 
 
 HOPS_LIMIT: Final = 50
-_TRACES: Final[Mapping[bytes, str]] = {
-    b"return-path": "is written by the host that delivers a message, from its envelope",
-    b"delivered-to": "is written by the host that delivers a message; a host that finds it may take it for a loop",
-}
 
 
 @rule(
@@ -385,26 +384,29 @@ _TRACES: Final[Mapping[bytes, str]] = {
     Severity.INFO,
     Stage.DATA,
     category=_MALFORMED,
-    reference="RFC 5322 3.6.3, RFC 5321 4.4, 6.3",
+    reference="RFC 5322 3.6.3, RFC 5321 4.4, 6.3, RFC 9228",
     predicts=[("Google", f"554 5.4.6, 50 hops ({_GOOGLE})")],
     when=marks.TRACE,
 )
 def leak_or_forged(message: Message) -> Hits:
     """A message that is sent has no Bcc: recipients and no field that only the delivering host writes.
 
-    Bcc: shows every recipient whom it was to hide. Return-Path: and Delivered-To: belong to the end of the way; a
-    second one misleads those who read them. More than 50 Received: fields mean a mail loop.
+    Bcc: shows every recipient those whom it was meant to hide. Return-Path: is written at delivery, from the envelope;
+    an older one misleads whoever reads it. So does Delivered-To:, but in forwarded mail (with Received: fields below
+    it), where it keeps mail from looping. More than 50 Received: fields mean a mail loop.
 
-    Fix: send with Bcc recipients in the envelope only; resend a delivered message without its trace fields; for a loop,
-    see which two hosts take turns in the Received: fields.
+    Fix: put Bcc recipients in the envelope only; resend a delivered message without these fields; for a loop, see
+    which two hosts alternate in the Received: fields.
     """
     named = message.by_name
     if hidden := message.mailboxes(b"bcc"):
-        yield Hit(f"Bcc: names {len(hidden)} recipients that all can see", of_field(named[b"bcc"][0]))
-    for name, why in _TRACES.items():
-        if name in named:
-            yield Hit(f"{named[name][0].name.decode()}: {why}", of_field(named[name][0]))
+        who = "a recipient" if len(hidden) == 1 else f"{len(hidden)} recipients"
+        yield Hit(f"Bcc: shows everybody {who} who should be hidden", of_field(named[b"bcc"][0]))
     hops = message.all(b"received")
+    for field in filter(None, map(message.first, (b"return-path", b"delivered-to"))):
+        if field.name.lower() == b"delivered-to" and any(hop.offset > field.offset for hop in hops):
+            continue  # RFC 9228: by a host that forwards
+        yield Hit(f"{field.name.decode()}: is written by the host that delivers a message, not before", of_field(field))
     if len(hops) > HOPS_LIMIT:
         where = of_field(hops[HOPS_LIMIT])
-        yield Hit(f"there are {len(hops)} Received: fields, over {HOPS_LIMIT}", where, severity=Severity.ERROR)
+        yield Hit(f"there are {len(hops)} Received: fields, more than {HOPS_LIMIT}", where, severity=Severity.ERROR)

@@ -40,8 +40,8 @@ _GUIDELINES: Final = "Google sender guidelines (support.google.com/a/answer/8112
 def html_only(message: Message) -> Hits:
     """A message in HTML says the same in plain text.
 
-    Mail programs write both, in a multipart/alternative; mail in HTML alone is mostly made by careless programs, and
-    filters count it against the sender. Some readers, watches and voices need the text.
+    Mail programs write both, in a multipart/alternative; mail in HTML alone mostly comes from careless programs, and
+    filters count it against the sender. Some readers, watches and screen readers need the text.
 
     Fix: have the mail library add a text/plain part before the HTML, in a multipart/alternative.
     """
@@ -60,18 +60,18 @@ def html_only(message: Message) -> Hits:
     Stage.DATA,
     category="content.spam",
     reference=_GUIDELINES,
-    predicts=[("mail programs", "strip it, and show the rest otherwise than you saw it"), ("filters", "points")],
+    predicts=[("mail programs", "strip it, and show the rest in another way than you saw it"), ("filters", "points")],
     when=marks.PAGE,
 )
 def html_broken(message: Message) -> Hits:
     """HTML in mail is whole, and without what mail programs strip.
 
-    A table, comment or style sheet that is not closed swallows what follows it, and each program mends it in its own
-    way. Scripts, forms, frames, objects and style sheets from elsewhere are taken out by receivers; filters count them
-    against the sender, and a base or relative address makes links that lead nowhere.
+    A table, comment or style sheet that is not closed swallows what follows it, and each program repairs it in its own
+    way. Scripts, forms, frames, objects and external style sheets are removed by receivers; filters count them against
+    the sender, and a base or relative address makes links that lead nowhere.
 
-    Fix: close what is open, write styles inline, link to a page that has the form or script; an HTML validator shows
-    the place.
+    Fix: close what is open, write styles inline, and link to a page that has the form or script; an HTML validator
+    shows the place.
     """
     return islice(chain.from_iterable(map(_form_hits, repeat(message), message.bodies.pages)), _MOST)
 
@@ -92,7 +92,7 @@ _TO_CLOSE_TAG = re.compile(rf"<(/?(?:{'|'.join(''.join(f'[{c}{c.upper()}]' for c
 def _form_hits(message: Message, page: Page) -> Iterator[Hit]:
     if page.tree is None:
         place = in_part(message, page.part, "<", shown="text/html")
-        yield Hit("a tag of the HTML has a hundred attributes or more, or one of endless length", place)
+        yield Hit("a tag in the HTML has a hundred attributes or more, or an extremely long one", place)
         return
     if not page.is_cut:
         for words, text in _unclosed(page.html):
@@ -126,7 +126,7 @@ def _unclosed(html: str) -> Iterator[tuple[str, str]]:
         name = found["name"]
         if name is None:
             if found["end"] == "":
-                yield "a comment of the HTML is not closed: nothing behind it is shown", found[0]
+                yield "a comment in the HTML is not closed: nothing after it is shown", found[0]
         elif not found["close"]:
             yield f"the last tag of the HTML, <{clean(name)[:20]}, is not closed", found[0]
         else:
@@ -134,7 +134,7 @@ def _unclosed(html: str) -> Iterator[tuple[str, str]]:
     for name in _TO_CLOSE:
         if counts[name] > counts[f"/{name}"]:
             closed = counts[f"/{name}"]
-            yield f"<{name}> is not closed: {counts[name]} are opened in the HTML, {closed} closed", f"<{name}"
+            yield f"<{name}> is not closed: {counts[name]} opened in the HTML, {closed} closed", f"<{name}"
 
 
 def _seems_closed(html: str) -> bool:
@@ -163,7 +163,7 @@ def _stripped(tree: LexborHTMLParser) -> Iterator[tuple[str, LexborNode, Severit
                     yield "<meta http-equiv=refresh> is stripped from mail", node, None
             case "link":
                 if not _IS_FONT.search(given.get("href") or ""):
-                    yield "a style sheet from elsewhere is not loaded in mail", node, Severity.INFO
+                    yield "an external style sheet is not loaded in mail", node, Severity.INFO
             case tag:
                 yield f"<{tag}> is stripped from mail", node, None
 
@@ -201,14 +201,14 @@ _SPLIT_WORD = re.compile(f"(?:[A-Za-z]{{1,3}}[{_UNSEEN}]+){{2,}}[A-Za-z]")
     when=marks.PAGE,
 )
 def html_hidden_text(message: Message) -> Hits:
-    """The text of a page is in sight.
+    """The text of a page is visible.
 
-    Text of size zero, in the colour of its ground, far outside the window or simply not displayed is there for filters
-    and not for readers, and Google asks senders not to use HTML and CSS to hide content. A preheader, the short text
-    that a list of mails shows, is no matter; nor are words split by unseen characters in scripts that need them.
+    Text of size zero, in the colour of its background, far outside the window or simply not displayed is there for
+    filters and not for readers, and Google asks senders not to use HTML and CSS to hide content. A preheader, the short
+    text that an inbox shows below the subject, is in order; so are invisible characters in scripts that need them.
 
-    Fix: take the hidden text out, or shorten the preheader to the 140 letters that are shown of it; hide what is for
-    telephones only by a class of the style sheet.
+    Fix: remove the hidden text, or shorten the preheader to the 140 letters that are shown of it; hide what is meant
+    for telephones only by a class of the style sheet.
     """
     return islice(chain.from_iterable(map(_hidden_hits, repeat(message), message.bodies.pages)), _MOST)
 
@@ -220,10 +220,10 @@ def _hidden_hits(message: Message, page: Page) -> Iterator[Hit]:
         letters = _letters(texts)
         if letters > most:
             longest = max(texts, key=lambda text: len(text.text))
-            words = f"{letters:,} letters of the page are hidden, most by {clean(longest.how)}"
+            words = f"{letters:,} letters of the page are hidden, most of them by {clean(longest.how)}"
             yield Hit(words, in_part(message, page.part, longest.text))
     if any(unseen in page.text for unseen in _UNSEEN) and (found := _SPLIT_WORD.search(page.text)):
-        yield Hit("unseen characters split a word into pieces", in_part(message, page.part, found[0]))
+        yield Hit("invisible characters split a word into pieces", in_part(message, page.part, found[0]))
 
 
 def _letters(texts: Iterable[Hidden]) -> int:
@@ -249,10 +249,10 @@ CLIPPED_OCTETS: Final = 102 << 10
 def html_clipped(message: Message) -> Hits:
     """An HTML part has at most 102 KB.
 
-    Gmail shows no more than that and a link to the rest. What stands at the end is not seen: the unsubscribe link, the
-    imprint and the pixel that counts readers.
+    Gmail shows no more than that and a link to the rest. What comes last is not seen: the unsubscribe link, the imprint
+    and the tracking pixel.
 
-    Fix: shorten the HTML: inline styles that repeat, comments, blanks that indent, text that a web page can hold.
+    Fix: shorten the HTML: repeated inline styles, comments, indentation, text that could stand on a web page.
     """
     for page in message.bodies.pages:
         if page.part.end - page.part.start > CLIPPED_OCTETS and (size := len(page.part.content())) > CLIPPED_OCTETS:

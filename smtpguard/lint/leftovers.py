@@ -32,8 +32,8 @@ _PERSONAL: Final = {
         "${": rf"\s{{0,9}}{_PATH}(?:{_LOOSE})\s*\}}",
         "[[": rf"\s{{0,9}}{_PATH}(?:{_LOOSE})\s*\]\]",
         "<<": rf"\s{{0,9}}(?:{_LOOSE})\s*>>",
-        "\u00ab": rf"\s{{0,9}}(?:{_LOOSE})\s*\u00bb",  # word processors
-        "##": rf"\s{{0,9}}(?:{_LOOSE})\s*##",
+        "\u00ab": rf"(?:{_NAMES})\u00bb",  # word processors; with blanks, or around one word, it may be a quotation
+        "##": rf"(?:{_LOOSE})##",  # with blanks a heading
         "%%": r"[A-Z_][\w.-]{0,40}%%",  # %%FNAME%%
         "*|": r"[A-Z][A-Z0-9_:]{0,40}\|\*",  # *|FNAME|*
         "{": rf"(?<![\w$#{{].)\s*(?:{_NAMES})\s*\}}(?!\}})",
@@ -98,6 +98,13 @@ def may_be_in_text(text: str, *, reach: int = GREETING_REACH) -> bool:
 
 
 _has_blind_text = seeker(b"psum")
+# What each piece of a patch begins with, as git and diff -u write it.
+_PATCH = re.compile(r"^@@ -\d+(?:,\d+)? \+\d+(?:,\d+)? @@", re.MULTILINE)
+
+
+def is_patch(text: str) -> bool:
+    """Whether a text is code: a patch on its way to a maintainer."""
+    return "@@ -" in text and _PATCH.search(text) is not None
 
 
 def may_be_in_page(text: str) -> bool:

@@ -12,7 +12,7 @@ from typing import Final
 
 from smtpguard.lint import leftovers
 from smtpguard.lint.finding import Severity
-from smtpguard.mail.links import Url, ip_literal, is_shortener, mixed_scripts, shown_host
+from smtpguard.mail.links import Url, ip_literal, is_link_filter, is_shortener, mixed_scripts, shown_host
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import clean
 from smtpguard.mailauth.domains import organizational, to_ascii
@@ -58,13 +58,14 @@ def _judged_host(host: str) -> Judged | None:
 def judged_text(message: Message, url: Url, text: str) -> Judged | None:
     """Whether the text of a link is a host, and another one than it leads to.
 
-    A person's own trackers are mild: the text names the sender's domain. So is a bare name, which may be a brand's.
+    The sender's own trackers are mild: the text names the sender's domain. So is a bare name, which may be a brand's.
+    What a mail filter has rewritten is in order.
     """
     shown = shown_host(text) if "." in text else None
     if shown is None:
         return None
     host = url.host
-    if not host or _organization(host) == _organization(shown.host):
+    if not host or is_link_filter(host) or _organization(host) == _organization(shown.host):
         return None
     own = {_organization(box.domain) for box in message.mailboxes(b"from") if box.domain}
     words = f"a link shows {clean(shown.host, utf8=True)} and leads to {clean(host, utf8=True)}"

@@ -79,10 +79,10 @@ def egress_listed(egress: Egress) -> Hits:
 def egress_policy_listed(egress: Egress) -> Hits:
     """No address that mail leaves from is in a range that should send none.
 
-    The policy blocklist names the ranges of customers' lines, by word of the provider or by their names. It is no
-    accusation: such an address just may not deliver mail itself.
+    The policy blocklist holds the ranges of customers' lines, as the provider declares them or as their names show. It
+    is no accusation: such an address just should not deliver mail itself.
 
-    Fix: set a proper PTR record and have the address taken out on the list's page, if the provider allows mail servers;
+    Fix: set a proper PTR record and have the address removed on the list's page, if the provider allows mail servers;
     else send through the provider's smarthost.
     """
     yield from _of_egress(egress, ("policy",))
@@ -122,7 +122,7 @@ def egress_listed_minor(egress: Egress) -> Hits:
 def domain_listed(listings: SenderListings) -> Hits:
     """No domain that stands for the sender is on a domain blocklist.
 
-    Receivers look the domains of the envelope sender, of From and of DKIM up, wherever the mail comes from: another
+    Receivers look up the domains of the envelope sender, of From and of DKIM wherever the mail comes from: another IP
     address does not help.
 
     Fix: ask for delisting on the list's page after stopping the cause; a new domain clears by itself after some weeks
@@ -149,11 +149,11 @@ def domain_listed(listings: SenderListings) -> Hits:
 def url_domain_listed(listings: LinkListings) -> Hits:
     """No link in a message leads to a domain that is on a blocklist.
 
-    Receivers look the hosts of links up. A link to a hacked page, or to a shortener that spammers use, is enough for a
+    Receivers look up the hosts of links. A link to a hacked page, or to a shortener that spammers use, is enough for a
     refusal.
 
-    Fix: take the link out, or lead it to a page of your own; if the domain is yours, clean it up and ask for delisting.
+    Fix: remove the link, or link to a page of your own; if the domain is yours, clean it up and ask for delisting.
     """
     for domain, entries in listings.by_domain.items():
-        words = f"{domain}, where a link of the message leads,"
-        yield from _hits(words, domain, entries, _ALL, cure=f"take the link to {domain} out, or clean the page up")
+        words = f"{domain}, to which a link of the message leads,"
+        yield from _hits(words, domain, entries, _ALL, cure=f"remove the link to {domain}, or clean the page up")

@@ -174,10 +174,10 @@ def mistake(zone: str, kind: Kind) -> str:
     """What is wrong with naming this list in the configuration, among those of a kind; "" if nothing."""
     for dead in DEAD:
         if zone == dead.zone or zone.endswith("." + dead.zone):
-            return f'"{zone}" ended{" in " + dead.since if dead.since else ""} ({dead.why}): remove it'
+            return f'"{zone}" has ended ({dead.since + ": " if dead.since else ""}{dead.why}): remove it'
     known = LISTS.get(zone)
     if known is None:
-        return f'"{zone}" is not known, nor what its answers mean; known are {", ".join(_zones(kind))}'
+        return f'"{zone}" is not a list whose answers are known; known are {", ".join(_zones(kind))}'
     if known.kind != kind:
         return (
             f'"{zone}" is a list of {"domains" if known.kind == "domain" else "addresses"}: name it under {known.kind}'

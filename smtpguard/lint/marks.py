@@ -27,6 +27,7 @@ from smtpguard.lint.facts import (
 from smtpguard.lint.names import LOCAL_PART, MAX_LOCAL, MAX_PATH, MEANT, domain_fault, why_local
 from smtpguard.mail.header import date, decoded
 from smtpguard.mail.message import Message
+from smtpguard.mail.octets import first_nul
 from smtpguard.mail.reply import clean
 from smtpguard.mail.session import Envelope, Recipient
 from smtpguard.mailauth.dkim import DkimStatus, Verdict
@@ -103,7 +104,7 @@ TRACE: Final = 1 << 13
 LINES: Final = 1 << 14
 """A line over the limit."""
 BARE: Final = 1 << 15
-"""A newline in the body that is no CRLF."""
+"""A newline in the body that is no CRLF, or a NUL."""
 EIGHT_BIT: Final = 1 << 16
 """An octet above 127 in the body."""
 STRUCTURE: Final = 1 << 17
@@ -198,7 +199,7 @@ def _of_body(message: Message) -> int:
     marks = 0
     if message.long_lines is not None:
         marks |= LINES
-    if message.body_bare_at is not None:
+    if message.body_bare_at is not None or first_nul(message.raw, message.body_offset, message.size) is not None:
         marks |= BARE
     if message.body_8bit_at is not None:
         marks |= EIGHT_BIT

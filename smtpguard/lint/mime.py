@@ -17,7 +17,7 @@ from smtpguard.lint.finding import Hit, Severity, Stage
 from smtpguard.lint.rule import Hits, rule
 from smtpguard.mail.message import Message
 from smtpguard.mail.mime import Fault, FaultKind, Part
-from smtpguard.mail.octets import LINE_LIMIT
+from smtpguard.mail.octets import LINE_LIMIT, first_nul
 from smtpguard.mail.session import Envelope
 
 _MALFORMED: Final = "message.malformed"
@@ -40,15 +40,15 @@ _MALFORMED: Final = "message.malformed"
 def line_too_long(message: Message) -> Hits:
     """No line of a message has more than 998 octets.
 
-    A host on the way may refuse a longer line or break it in two; when it breaks it, the DKIM signature fails at the
-    receiver and words or tags are torn. HTML without newlines is the usual cause.
+    A host on the way may refuse a longer line or break it in two; then the DKIM signature fails at the receiver, and
+    words or tags are torn apart. HTML without newlines is the usual cause.
 
     Fix: have the mail library encode the part as quoted-printable or Base64, which keep every line below 77 octets.
     """
     found = message.long_lines
     if found is not None:
-        more = f", and so are {found.lines - 1} more" if found.lines > 1 else ""
-        words = f"a line of {found.length:,} octets is longer than {LINE_LIMIT}{more}"
+        more = f" (and {found.lines - 1:,} more such lines)" if found.lines > 1 else ""
+        words = f"a line has {found.length:,} octets, more than {LINE_LIMIT}{more}"
         yield Hit(words, at_offset(message, found.offset))
 
 
@@ -58,25 +58,27 @@ def line_too_long(message: Message) -> Hits:
     Severity.ERROR,
     Stage.DATA,
     category=_MALFORMED,
-    reference="RFC 5321 2.3.8",
+    reference="RFC 5321 2.3.8, RFC 5322 2.3",
     predicts=[("Postfix", "521 5.5.2 (smtpd_forbid_bare_newline)"), ("others", "550 5.5.2")],
     answer="550 5.5.2",
     certain=True,
     when=marks.BARE,
 )
 def bare_newline(message: Message) -> Hits:
-    """Every line of the body ends with CR and LF, and neither stands alone.
+    """Every line of the body ends with CRLF, neither CR nor LF occurs alone, and no octet is NUL.
 
-    Servers differ in what they take for the end of a line, and by that a message can be made to hold another
+    Servers differ in what they take for the end of a line, which lets one message be smuggled inside another
     (CVE-2023-51764 to 51766). Careful servers therefore refuse a CR or LF that is not part of a CRLF.
 
-    Fix: have the program end lines with CRLF, all of them; text that it did not write itself (attachments, templates)
-    goes through the mail library, which mends or encodes it.
+    Fix: have the program end every line with CRLF, and pass text that it did not write itself (attachments, templates)
+    through the mail library, which converts or encodes it.
     """
     at = message.body_bare_at
     if at is not None:
         octet = "CR" if message.raw[at : at + 1] == b"\r" else "LF"
         yield Hit(f"the body has a bare {octet}", at_offset(message, at))
+    if (nul := first_nul(message.raw, message.body_offset, message.size)) is not None:
+        yield Hit("the body has a NUL", at_offset(message, nul), "encode what is not text as Base64")
 
 
 _8BIT: Final = frozenset({"8bit", "binary"})
@@ -96,11 +98,11 @@ _8BIT: Final = frozenset({"8bit", "binary"})
 def eight_bit_undeclared(message: Message, envelope: Envelope, offers: Offers) -> Hits:
     """Octets above 127 in a body are declared, in MAIL and in MIME, and the next hop takes them.
 
-    A host that does not take 8-bit text must encode it anew, which breaks DKIM signatures, or refuse the message.
-    Where nobody has declared it, it may even cut the eighth bit off.
+    A host that does not take 8-bit text must re-encode it, which breaks DKIM signatures, or refuse the message. Where
+    nobody has declared it, it may even drop the eighth bit.
 
-    Fix: have the mail library encode the text as quoted-printable or Base64: that passes everywhere. Else declare it:
-    `Content-Transfer-Encoding: 8bit` in the part, BODY=8BITMIME in MAIL.
+    Fix: have the mail library encode the text as quoted-printable or Base64, which pass everywhere. Otherwise declare
+    it: `Content-Transfer-Encoding: 8bit` in the part, BODY=8BITMIME in MAIL.
     """
     at = message.body_8bit_at
     if at is None:
@@ -110,7 +112,9 @@ def eight_bit_undeclared(message: Message, envelope: Envelope, offers: Offers) -
     elif "8BITMIME" not in offers.keywords:
         yield Hit("the body has octets above 127, and the next hop does not offer 8BITMIME", at_offset(message, at))
     elif (part := _leaf_at(message.root, at)) is not None and part.encoding not in _8BIT:
-        words = f"a part that says it is {part.encoding[:40]!a} has octets above 127"
+        said = part.header.first(b"content-transfer-encoding") is not None
+        declared = f"declared as {part.encoding[:40]!a}" if said else "without a Content-Transfer-Encoding (so 7bit)"
+        words = f"a part {declared} has octets above 127"
         yield Hit(words, at_offset(message, at), severity=Severity.WARNING)
 
 
@@ -148,12 +152,12 @@ _MOST: Final = 5
 def mime_structure(message: Message) -> Hits:
     """The parts of a message can be told apart and decoded.
 
-    A boundary that is missing, not closed or not there at all, an encoding that a multipart cannot have, Base64 with
-    other letters in it, an unknown charset: each program mends such a thing in its own way, so that a filter sees
-    another message than the reader. Parts nested over 20 deep or over 500 in number are refused as attacks.
+    A boundary that is missing or not closed, an encoding that a multipart may not have, Base64 with other characters
+    in it, an unknown charset: each program repairs this in its own way, so that a filter sees another message than the
+    reader. More than 20 levels or 500 parts are refused as attacks.
 
-    Fix: let the mail library build the parts rather than joining strings; where a gateway adds a footer to a message,
-    have it add a part or leave the message as it is.
+    Fix: let the mail library build the parts instead of joining strings; where a gateway appends a footer, have it add
+    a part or leave the message as it is.
     """
     root = message.root
     if not (root.parts or root.faults) and root.encoding != "base64":  # as most mail is
@@ -179,17 +183,17 @@ def _faults(part: Part, *, is_quoted: bool) -> Iterator[Fault]:
 
 
 def _bad_base64(part: Part) -> Fault | None:
-    """The first octet of a Base64 body that is no Base64 (RFC 2045 6.8), or that stands behind the padding."""
+    """The first octet of a Base64 body that is not Base64 (RFC 2045 6.8), or that comes after the padding."""
     sample = part.raw[part.start : min(part.end, part.start + _SAMPLE)]
     strange = sample.translate(None, _BASE64 + _PADDING)
     if strange:
         at = part.start + sample.find(strange[:1])
-        return Fault(FaultKind.BASE64, "a Base64 body has octets that are no Base64", at)
+        return Fault(FaultKind.BASE64, "a Base64 body has octets that are not Base64", at)
     padding = sample.find(b"=")
     behind = sample[padding:].lstrip(_PADDING) if padding >= 0 else b""
     if behind:
         at = part.start + len(sample) - len(behind)
-        return Fault(FaultKind.BASE64, "a Base64 body goes on behind its padding", at)
+        return Fault(FaultKind.BASE64, "a Base64 body goes on after its padding", at)
     return None
 
 
@@ -208,8 +212,8 @@ def _bad_base64(part: Part) -> Fault | None:
 def too_large(message: Message, offers: Offers) -> Hits:
     """A message is no larger than the next hop says it takes (SIZE).
 
-    Attachments grow by a third when they are encoded: a file of 20 MB is a message of 27 MB. What exceeds the limit of
-    the next hop is refused, whoever the recipient is.
+    Attachments grow by a third when they are encoded: a file of 20 MB makes a message of 27 MB. What exceeds the limit
+    of the next hop is refused, whoever the recipient is.
 
     Fix: send a link to the file, or raise the limit of the next hop where it is yours (Postfix: message_size_limit).
     """

@@ -59,21 +59,29 @@ def _local_fault(local: bytes) -> PathFault | None:
     if LOCAL_PART.fullmatch(local):
         return None
     if _DOTTED.fullmatch(local):
-        return PathFault("the part before the @ has a dot at an end or two in a row, and no quotes", is_odd=True)
+        return PathFault(
+            "the part before the @ begins or ends with a dot or has two in a row, without quotes", is_odd=True
+        )
     return PathFault("the part before the @ is empty or has characters that need quotes")
 
 
 @lru_cache(maxsize=8192)
 def domain_fault(domain: str) -> PathFault | None:
+    """What a strict server says of the domain of a path."""
     if domain.startswith("["):
-        return None if literal(domain) else PathFault("the address in brackets is none")
+        return None if literal(domain) else PathFault("what stands in brackets is not an IP address")
     name = to_ascii(domain)
     if not name:
         return PathFault(f"the domain has an empty label, one over 63 octets, or over {MAX_NAME} octets in all")
+    if literal(f"[{name}]"):
+        return PathFault(f"the address {name} needs brackets: [{name}]", is_odd=True)
+    if domain.endswith("."):
+        return PathFault("the domain ends in a dot", is_odd=True)
     if _DOMAIN.fullmatch(name):
         return None
     is_odd = _DOMAIN.fullmatch(name.replace("_", "x")) is not None
-    return PathFault("the domain has characters other than letters, digits and inner hyphens", is_odd)
+    words = "the domain has characters other than letters and digits, with hyphens between them"
+    return PathFault(words, is_odd)
 
 
 def literal(text: str) -> IPv4Address | IPv6Address | None:
@@ -137,7 +145,7 @@ def why_local(host: str) -> str:
         address = literal(host)
         return f"{host} is an address of this network only" if address is not None and is_inside(address) else ""
     if "." not in host:
-        return f"{host} is a single label, no full domain name"
+        return f"{host} is a single label, not a full domain name"
     labels = host.split(".")
     for suffix in (labels[-1], ".".join(labels[-2:])):
         if suffix in _LOCAL_SUFFIXES:

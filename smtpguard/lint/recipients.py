@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from smtpguard.lint import marks
-from smtpguard.lint.envelope import shown_path
+from smtpguard.lint.envelope import of_domain, shown_path
 from smtpguard.lint.facts import Offers, RcptDomain
 from smtpguard.lint.finding import Evidence, Hit, Severity, Stage
 from smtpguard.lint.names import MEANT, is_inside, literal, path_fault
@@ -36,7 +36,8 @@ def rcpt_syntax(recipient: Recipient, envelope: Envelope) -> Hits:
     """A recipient is a mailbox in the grammar of SMTP.
 
     No server has a mailbox for an address that cannot be one: it is a typing error that a form or an import let
-    through. Local parts with two dots in a row or a dot at an end exist and are mostly taken: those are a warning.
+    through. Local parts with two dots in a row, or with a dot at one end, exist and are mostly accepted: those are a
+    warning.
 
     Fix: correct the address where it is kept, and check addresses when they are typed in (one @, a domain with a dot,
     no blanks).
@@ -46,7 +47,7 @@ def rcpt_syntax(recipient: Recipient, envelope: Envelope) -> Hits:
     fault = path_fault(recipient.path, utf8=envelope.smtputf8)
     if fault is not None:
         yield Hit(
-            f"the recipient is no valid mailbox: {fault.words}",
+            f"the recipient is not a valid mailbox: {fault.words}",
             shown_path(recipient.path),
             severity=Severity.WARNING if fault.is_odd else None,
         )
@@ -65,18 +66,13 @@ def rcpt_syntax(recipient: Recipient, envelope: Envelope) -> Hits:
 def rcpt_domain_missing(domain: RcptDomain) -> Hits:
     """The domain of a recipient exists.
 
-    Mail to a domain that does not exist is bounced by the next server that looks it up, and mailing such addresses
-    again and again is what lists of bad quality look like.
+    Mail to a domain that does not exist is bounced by the next server that looks it up, and writing to such addresses
+    again and again is the mark of a badly kept list.
 
     Fix: correct the part after the @, or take the address off the list.
     """
     if domain.is_missing:
-        yield Hit(
-            f"the recipient's domain {domain.name} does not exist",
-            Evidence(domain.name),
-            ttl=domain.ttl,
-            is_stale=domain.is_stale,
-        )
+        yield of_domain(domain, f"the recipient's domain {domain.name} does not exist")
 
 
 @rule(
@@ -97,12 +93,8 @@ def rcpt_null_mx(domain: RcptDomain) -> Hits:
     Fix: take the address off the list, or ask the person for another one.
     """
     if domain.is_null_mx:
-        yield Hit(
-            f"the recipient's domain {domain.name} declares that it takes no mail",
-            Evidence(f"{domain.name}. MX 0 ."),
-            ttl=domain.ttl,
-            is_stale=domain.is_stale,
-        )
+        words = f"the recipient's domain {domain.name} declares that it takes no mail"
+        yield of_domain(domain, words, f"{domain.name}. MX 0 .")
 
 
 @rule(
@@ -124,12 +116,10 @@ def rcpt_no_mail_host(domain: RcptDomain) -> Hits:
     Fix: correct the part after the @, or take the address off the list; if the domain is yours, publish an MX record.
     """
     if domain.is_hostless:
-        yield Hit(
+        yield of_domain(
+            domain,
             f"the recipient's domain {domain.name} has no MX, A or AAAA record",
-            Evidence(domain.name),
-            f'correct the part after the @; if the domain is yours: "{domain.name}. MX 10 mail.{domain.name}."',
-            ttl=domain.ttl,
-            is_stale=domain.is_stale,
+            fix=f'correct the part after the @; if the domain is yours: "{domain.name}. MX 10 mail.{domain.name}."',
         )
 
 
@@ -139,15 +129,16 @@ def rcpt_no_mail_host(domain: RcptDomain) -> Hits:
     Severity.WARNING,
     Stage.RCPT,
     category=_DOMAIN,
-    reference="RFC 5321 5.1; RFC 2181 10.3; RFC 6890 2.2",
+    reference="RFC 5321 5.1; RFC 6890 2.2",
     predicts=[("any sending MTA", "550 5.4.4 or 451 4.4.1 until it gives up (RFC 3463 3.5)")],
     answer="550 5.4.4",
 )
 def rcpt_mx_unusable(domain: RcptDomain) -> Hits:
     """At least one MX of a recipient's domain can be connected to.
 
-    An MX that does not exist, that is an address instead of a name, an alias, or a host with none but private
-    addresses leads nowhere from outside. Mail waits in the queue until it is bounced after days.
+    An MX that does not exist, is an address instead of a name, or has only private addresses cannot be reached from
+    outside. Mail waits in the queue and bounces after days. An MX that is an alias (CNAME) is against RFC 2181 10.3,
+    but mail is delivered to it.
 
     Fix: correct the part after the @ if it is misspelled; else tell the domain's owner which MX record is wrong.
     """
@@ -155,26 +146,29 @@ def rcpt_mx_unusable(domain: RcptDomain) -> Hits:
         return
     faults = []
     for mx in domain.mx.records:
-        fault = mx_fault(mx.host, domain.hosts.get(mx.host, ()))
+        fault = unreachable(mx.host, domain.hosts.get(mx.host, ()))
         if not fault:
             return
         faults.append(f"{mx.host}: {fault}")
-    yield Hit(
+    yield of_domain(
+        domain,
         f"no MX of the recipient's domain {domain.name} can be used: {'; '.join(faults[:3])}",
-        Evidence("; ".join(f"{domain.name}. MX {mx.preference} {mx.host}." for mx in domain.mx.records[:5])),
-        ttl=domain.ttl,
-        is_stale=domain.is_stale,
+        "; ".join(f"{domain.name}. MX {mx.preference} {mx.host}." for mx in domain.mx.records[:5]),
     )
 
 
 def mx_fault(host: str, answers: Sequence[Answer[IpAddress]]) -> str:
-    """Why a host cannot be used, "" where it can or the DNS did not say."""
+    """Why a host should not be named by an MX, "" where it may or the DNS did not say."""
+    is_alias = any(answer.canonical for answer in answers)
+    return unreachable(host, answers) or ("an alias (CNAME)" if is_alias else "")  # RFC 2181 10.3
+
+
+def unreachable(host: str, answers: Sequence[Answer[IpAddress]]) -> str:
+    """Why mail cannot be delivered to a host."""
     if literal(f"[{host}]") or literal(f"[IPv6:{host}]"):
         return "an address, not a name"
     if not answers or not all(answer.is_known for answer in answers):
         return ""
-    if any(answer.canonical for answer in answers):
-        return "an alias (CNAME)"
     addresses = [address for answer in answers for address in answer.records]
     if not addresses:
         return "no such name" if all(answer.status is Status.NXDOMAIN for answer in answers) else "no address"
@@ -219,8 +213,7 @@ def rcpt_needs_smtputf8(recipient: Recipient, offers: Offers) -> Hits:
 def rcpt_domain_typo(recipient: Recipient) -> Hits:
     """The domain of a recipient is not a known misspelling of a large provider's.
 
-    Some of these domains do not exist; others belong to people who collect what is sent there, or run them as traps for
-    careless senders.
+    Some of these domains do not exist; others belong to people who collect what is sent there or use it as a spam trap.
 
     Fix: ask the person for the right address, and have the sign-up form point out such domains.
     """

@@ -13,7 +13,7 @@ from smtpguard.lint.facts import HeloSpf, Spf
 from smtpguard.lint.finding import Evidence, Hit, Severity, Stage
 from smtpguard.lint.rule import Hits, rule
 from smtpguard.mailauth.dns import IpAddress
-from smtpguard.mailauth.spf import Mechanism, Modifier, Record, Result, SpfStatus, SpfSyntaxError, parse
+from smtpguard.mailauth.spf import MECHANISMS, Mechanism, Modifier, Record, Result, SpfStatus, SpfSyntaxError, parse
 
 _SPF: Final = "auth.spf"
 _GOOGLE: Final = "support.google.com/a/answer/3726730, 2026-02-15"
@@ -96,8 +96,8 @@ def _named(addresses: Sequence[IpAddress]) -> str:
 def spf_none(spf: Spf) -> Hits:
     """The sender's domain has an SPF record.
 
-    Gmail, Yahoo and Microsoft want SPF or DKIM of every sender and both of bulk senders. Without a record nothing tells
-    a receiver which hosts may send for the domain.
+    Gmail, Yahoo and Microsoft require SPF or DKIM of every sender and both of bulk senders. Without a record nothing
+    tells a receiver which hosts may send for the domain.
 
     Fix: publish a TXT record at the domain that names every host that sends for it, ending in `~all` at first, for
     example `example.com. TXT "v=spf1 ip4:192.0.2.1 include:_spf.provider.example ~all"`.
@@ -131,7 +131,7 @@ def spf_permerror(spf: Spf) -> Hits:
     More than 10 terms that ask the DNS, more than 2 that find nothing, a second record, a misspelled term, an include
     of a domain without a record: each makes the whole record void, and receivers treat the mail as failed.
 
-    Fix: mend the term that is named; with too many look-ups, take out includes of services that are no longer used, or
+    Fix: correct the term that is named; with too many look-ups, remove includes of services that are no longer used, or
     give a service a subdomain of its own as envelope sender.
     """
     view = _View(spf)
@@ -241,7 +241,7 @@ def spf_near_limit(spf: Spf) -> Hits:
     Of 10 terms that ask the DNS (and 2 that find nothing) nearly all are used up, partly by domains that others run: a
     change there makes the record void overnight. A record over 450 octets may not fit in one UDP answer.
 
-    Fix: take out includes of services that are no longer used and hosts that are gone; replace `a` and `mx` by `ip4:`
+    Fix: remove includes of services that are no longer used and hosts that are gone; replace `a` and `mx` by `ip4:`
     and `ip6:`; give a service a subdomain of its own.
     """
     view = _View(spf)
@@ -270,22 +270,24 @@ _WIDE: Final = {4: 8, 6: 16}
     Severity.WARNING,
     Stage.BACKGROUND,
     category=_SPF,
-    reference="RFC 7208 5.5, 11.1",
+    reference="RFC 7208 5.5, 6, 11.1",
     predicts=[("Google", f"451 4.7.24 / 550 5.7.24 suspicious entries ({_GOOGLE})")],
 )
 def spf_deprecated_or_open(spf: Spf) -> Hits:
-    """The SPF record of the sender's domain has no `ptr` and does not allow everybody.
+    """The SPF record of the sender's domain has no `ptr`, does not allow everybody, and says what it means.
 
-    `ptr` is slow, and receivers may skip it. `+all` or a network of a whole continent lets anybody send for the domain:
-    receivers count it against it.
+    `ptr` is slow, and receivers may skip it. `+all` or a network of a whole continent lets anybody send for the domain,
+    which receivers count against it. `include=` or `ip4=` instead of `include:` or `ip4:` is no error, but means
+    nothing: the hosts that it should allow are not allowed.
 
-    Fix: replace `ptr` by `ip4:` and `ip6:` terms; end the record in `~all` or `-all`; name only your own networks.
+    Fix: replace `ptr` by `ip4:` and `ip6:` terms; end the record in `~all` or `-all`; name only your own networks;
+    write a colon after the name of a mechanism.
     """
     view = _View(spf)
     result = next(iter(view.results.values()), None)
     if result is None:
         return
-    suspicious = [*_open_terms(result), *_ptr_terms(view.results.values())]
+    suspicious = [*_open_terms(result), *_ptr_terms(view.results.values()), *_void_terms(result)]
     if suspicious:
         yield view.hit(f"SPF of {spf.domain} has suspicious terms: {', '.join(dict.fromkeys(suspicious))}")
 
@@ -297,6 +299,13 @@ def _open_terms(result: Result) -> list[str]:
         for term in (parsed.terms if parsed else ())
         if isinstance(term, Mechanism) and term.status is SpfStatus.PASS and _is_open(term)
     ]
+
+
+def _void_terms(result: Result) -> list[str]:
+    """Mechanisms written as modifiers, which nobody heeds (RFC 7208 6)."""
+    parsed = _parsed(result.record)
+    terms = [term for term in (parsed.terms if parsed else ()) if isinstance(term, Modifier)]
+    return [f"{term.text} (write {term.name}:)" for term in terms if term.name in MECHANISMS]
 
 
 def _is_open(term: Mechanism) -> bool:

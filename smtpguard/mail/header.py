@@ -32,9 +32,7 @@ _NAMES: Final[Mapping[str, str]] = {
     "utf-16-be": "utf-16be",
     "utf-32": "utf-32",
     **{f"iso8859-{n}": f"iso-8859-{n} iso8859-{n} iso_8859-{n} iso8859_{n}" for n in _ISO_8859},
-    "iso8859-6": "iso-8859-6 iso-8859-6-e iso-8859-6-i",
-    "iso8859-8": "iso-8859-8 iso-8859-8-e iso-8859-8-i",
-    "latin-1": "iso-8859-1 iso8859-1 iso_8859-1 latin1 l1",
+    "latin-1": "iso-8859-1 iso8859-1 iso_8859-1",
     **{f"cp{n}": f"windows-{n} cp{n} cp-{n} x-cp{n}" for n in _WINDOWS},
     **{f"cp{n}": f"cp{n} ibm{n}" for n in _IBM},
     "koi8-r": "koi8-r",
@@ -50,14 +48,47 @@ _NAMES: Final[Mapping[str, str]] = {
     "euc_jp": "euc-jp x-euc-jp eucjp",
     "iso2022_kr": "iso-2022-kr",
     "cp949": "euc-kr ks_c_5601-1987 ks_c_5601 ksc5601 cp949 windows-949",
-    "gb18030": "gb2312 gb_2312-80 gbk gb18030 cp936 windows-936 x-gbk euc-cn",
+    "gb18030": "gb2312 gb_2312 gb_2312-80 gbk gb18030 cp936 windows-936 x-gbk euc-cn",
     "hz": "hz-gb-2312",
     "big5hkscs": "big5 big5-hkscs x-big5 cn-big5 cp950 windows-950",
 }
+# Other names of the same, of the registry (RFC 2978) and of browsers (WHATWG Encoding 4.2): all readers know them.
+_ALIASES: Final[Mapping[str, str]] = {
+    "us-ascii": "iso-ir-6 csascii",
+    "utf-8": "csutf8 unicode11utf8 unicode20utf8",
+    "iso-8859-1": "csisolatin1 iso-ir-100 iso_8859-1:1987 latin1 l1 cp819 ibm819",
+    "iso-8859-2": "csisolatin2 iso-ir-101 iso_8859-2:1987 latin2 l2",
+    "iso-8859-3": "csisolatin3 iso-ir-109 iso_8859-3:1988 latin3 l3",
+    "iso-8859-4": "csisolatin4 iso-ir-110 iso_8859-4:1988 latin4 l4",
+    "iso-8859-5": "csisolatincyrillic iso-ir-144 iso_8859-5:1988 cyrillic",
+    "iso-8859-6": "iso-8859-6-e iso-8859-6-i csisolatinarabic iso-ir-127 iso_8859-6:1987 arabic asmo-708 ecma-114",
+    "iso-8859-7": "csisolatingreek iso-ir-126 iso_8859-7:1987 greek greek8 elot_928 ecma-118",
+    "iso-8859-8": "iso-8859-8-e iso-8859-8-i csisolatinhebrew csiso88598i iso-ir-138 iso_8859-8:1988 hebrew",
+    "iso-8859-9": "csisolatin5 iso-ir-148 iso_8859-9:1989 latin5 l5",
+    "iso-8859-10": "csisolatin6 iso-ir-157 iso_8859-10:1992 latin6 l6",
+    "iso-8859-14": "csiso885914 iso-ir-199 iso_8859-14:1998 latin8 l8",
+    "iso-8859-15": "csiso885915 csisolatin9 latin-9 latin9 l9",
+    "iso-8859-16": "csiso885916 iso-ir-226 iso_8859-16:2001 latin10 l10",
+    "windows-874": "dos-874",
+    "koi8-r": "cskoi8r koi8 koi",
+    "tis-620": "tis620 cstis620",
+    "macintosh": "csmacintosh mac",
+    "x-mac-cyrillic": "x-mac-ukrainian",
+    "iso-2022-jp": "csiso2022jp",
+    "iso-2022-jp-2": "csiso2022jp2",
+    "shift_jis": "csshiftjis cswindows31j",
+    "euc-jp": "cseucpkdfmtjapanese extended_unix_code_packed_format_for_japanese",
+    "iso-2022-kr": "csiso2022kr",
+    "euc-kr": "cseuckr csksc56011987 ks_c_5601-1989 ksc_5601 iso-ir-149 korean",
+    "gbk": "csgb2312 csiso58gb231280 iso-ir-58 chinese ms936",
+    "big5": "csbig5 x-x-big5",
+}
 # Registered, or said where none is known (RFC 1428), but nothing that Python reads: Latin-1 shows the octets.
 _UNREADABLE: Final = ("unknown-8bit", "binary", "iso-2022-cn", "viscii", "armscii-8", "georgian-ps")
+_BY_NAME: Final = {name: codec for codec, names in _NAMES.items() for name in names.split()}
 _CODECS: Final[Mapping[str, str]] = {
-    **{name: codec for codec, names in _NAMES.items() for name in names.split()},
+    **_BY_NAME,
+    **{alias: _BY_NAME[name] for name, aliases in _ALIASES.items() for alias in aliases.split()},
     **dict.fromkeys(_UNREADABLE, "latin-1"),
 }
 
@@ -119,7 +150,7 @@ def encoded_words(value: bytes) -> Iterator[EncodedWord]:
 
 def _word_octets(encoding: bytes, content: bytes) -> tuple[bytes, str]:
     """What the content of an encoded word stands for, and what is wrong with it."""
-    fault = "there is a blank or a line end in it" if _BLANKS.search(content) else ""
+    fault = "there is a space or a line end in it" if _BLANKS.search(content) else ""
     if encoding == b"B":
         if fault:
             content = _BLANKS.sub(b"", content)
@@ -131,7 +162,7 @@ def _word_octets(encoding: bytes, content: bytes) -> tuple[bytes, str]:
         if _Q_ESCAPE.search(content):
             fault = fault or "a = in it is not followed by two hexadecimal digits"
         return binascii.a2b_qp(content, header=True), fault
-    return content, f"{encoding.decode()} is no encoding: Q and B are"
+    return content, f"{encoding.decode()} is not an encoding: Q and B are"
 
 
 _NOT_BASE64: Final = bytes(set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"))

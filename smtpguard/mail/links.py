@@ -259,3 +259,18 @@ _SHORTENERS: Final = frozenset(_SHORT.split())
 def is_shortener(host: str) -> bool:
     """Whether a host is a public link shortener."""
     return host.removeprefix("www.") in _SHORTENERS
+
+
+# Filters of companies that lead each link of the mail they receive through themselves: their users answer and forward
+# such mail. The names below these are theirs, too: `eur01.safelinks.protection.outlook.com`.
+_FILTERS: Final = """
+safelinks.protection.outlook.com urldefense.com urldefense.proofpoint.com urldefense.us mimecast.com mimecastprotect.com
+linkprotect.cudasvc.com secure-web.cisco.com trendmicro.com protection.sophos.com clicktime.symantec.com
+protect.checkpoint.com avanan.click protect2.fireeye.com scanmail.trustwave.com atpscan.global.hornetsecurity.com
+"""
+_LINK_FILTERS: Final = tuple(f".{host}" for host in _FILTERS.split())
+
+
+def is_link_filter(host: str) -> bool:
+    """Whether a host is a mail filter that checks where a link leads when it is clicked."""
+    return f".{host}".endswith(_LINK_FILTERS)

@@ -133,6 +133,7 @@ class _Entries:
                 if self._angle is None:  # the name of a group
                     self._begin(at)
                 else:
+                    self._is_broken |= not self._is_route()  # <mailto:user@example.org>
                     self._angle = []
             elif lexeme == b"<":
                 self._is_broken |= self._angle is not None

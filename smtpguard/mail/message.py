@@ -29,16 +29,11 @@ HEAD_OCTETS: Final = 65_536
 _TOKEN = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}")
 
 
-def header_field(head: bytes, name: bytes) -> str:
-    """The first field of that name (lower case, without colon) in `head`, unfolded, cleaned; "" if there is none.
+def header_fields(head: bytes, *names: bytes) -> list[str]:
+    """The first field of each name (lower case, without colon) in `head`, unfolded, cleaned; "" if there is none.
 
     `head` is the beginning of a message with CRLF line ends, as sent on the wire (a field never begins with a dot).
     """
-    return header_fields(head, name)[0]
-
-
-def header_fields(head: bytes, *names: bytes) -> list[str]:
-    """The same of several names, with one look at the header section."""
     end = head.find(b"\r\n\r\n")
     section = head if end < 0 else head[:end]
     lowered = section.lower()

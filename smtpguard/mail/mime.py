@@ -44,6 +44,7 @@ class FaultKind(StrEnum):
     BASE64 = "Base64"
     CHARSET = "charset"
     HEADER = "header too long"
+    STRAY = "stray line"
     DEPTH = "depth"
     PARTS = "parts"
 
@@ -171,7 +172,12 @@ class _Outline:
         self._headers_left -= len(header)
         part = self._part(Fields(header, start), body, end, default, depth)
         if body == reach < end:
-            part.faults += (Fault(FaultKind.HEADER, f"its header is longer than {reach - start} octets", start),)
+            part.faults += (
+                Fault(FaultKind.HEADER, f"the header of a part is longer than {reach - start} octets", start),
+            )
+        elif part.header.strays:
+            text = "a line in the header of a part is not a field (is the empty line below the header missing?)"
+            part.faults += (Fault(FaultKind.STRAY, text, part.header.strays[0].offset),)
         return part
 
     def _part(self, header: Fields, start: int, end: int, default: str, depth: int) -> Part:
@@ -211,7 +217,7 @@ class _Outline:
         """Fill in what is below a multipart or a message within a message."""
         at = typed.offset if typed is not None else part.start
         if encoded is not None and part.encoding in _ENCODINGS - _IDENTITY and part.content_type != "message/global":
-            text = f"{_quoted(part.content_type)} is never {part.encoding} as a whole"
+            text = f"{_quoted(part.content_type)} may not be {part.encoding} as a whole: its parts are encoded"
             faults.append(Fault(FaultKind.ENCODING, text, encoded.offset))
         if part.encoding not in _IDENTITY and not part.is_multipart:  # a multipart is read as it stands, as all do
             return

@@ -1,13 +1,22 @@
-"""Domain patterns as the configuration writes them: `example.org`, `*.example.org` (its subdomains only), `*`."""
+"""Domain patterns as the configuration writes them: `example.org`, `*.example.org` (its subdomains only), `*`.
+
+Patterns are A-labels in lower case (`config.values.domains` makes them so); the domain of a path may be in U-labels,
+where the mail has SMTPUTF8 (RFC 6531 3.3).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import idna
+
 
 def matches(patterns: Sequence[str], domain: str) -> bool:
     """Whether a domain in lower case is among the patterns; it always is where there is none."""
-    return not patterns or any(_is_meant(pattern, domain) for pattern in patterns)
+    if not patterns:
+        return True
+    name = domain if domain.isascii() else _a_labels(domain)
+    return any(_is_meant(pattern, name) for pattern in patterns)
 
 
 def _is_meant(pattern: str, domain: str) -> bool:
@@ -16,3 +25,10 @@ def _is_meant(pattern: str, domain: str) -> bool:
     if pattern.startswith("*."):
         return domain.endswith(pattern[1:])
     return domain == pattern
+
+
+def _a_labels(domain: str) -> str:
+    try:
+        return idna.encode(domain, uts46=True).decode()
+    except idna.IDNAError:  # no name, so nobody's
+        return domain

@@ -233,13 +233,3 @@ class Hop(NamedTuple):
 
     def __str__(self) -> str:
         return self.host
-
-
-@dataclass(slots=True)
-class HopOutcome:
-    """What one next hop said of one message: to MAIL, to each RCPT sent to it, and to the message (None: not sent)."""
-
-    hop: Hop
-    mail: Answer
-    rcpts: list[Answer] = field(default_factory=list)
-    message: Answer | None = None

@@ -65,6 +65,8 @@ class Signature(NamedTuple):
 
 
 class Algorithm(NamedTuple):
+    """Which kind of key signs, and by which hash (RFC 6376 3.3)."""
+
     key: str
     hash: str
 

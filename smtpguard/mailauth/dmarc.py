@@ -172,9 +172,9 @@ def _tags(record: bytes) -> _Tags:
         found = _TAG.fullmatch(text)
         if found is None:
             if text:
-                problems.append(f"{_shown(text)} is no tag")
+                problems.append(f"{_shown(text)} is not a tag")
         elif found[1].lower() in values:
-            problems.append(f"a second {found[1]}=")
+            problems.append(f"there is a second {found[1]}=")
         else:
             values[found[1].lower()] = found[2].rstrip()
     return _Tags(values, tuple(problems))
@@ -233,11 +233,11 @@ def _dispositions(
         if disposition is not None:
             asked[tag] = disposition
         elif tag in values:
-            wrong.append(f"{tag}={_shown(values[tag])} is none of {', '.join(_DISPOSITIONS)}")
+            wrong.append(f"{tag}={_shown(values[tag])} is not none, quarantine or reject")
     if not wrong:
         return asked
-    effect = "it counts as p=none" if has_rua else "and without rua= no receiver applies the record"
-    problems += [f"{what}, {effect}" for what in wrong]
+    effect = "it counts as p=none" if has_rua else "without rua= no receiver applies the record"
+    problems += [f"{what}: {effect}" for what in wrong]
     return {"p": "none"} if has_rua else None
 
 
@@ -254,7 +254,7 @@ def _choice(values: dict[str, str], tag: str, choices: Mapping[str, T], default:
 
 def _uris(value: str, problems: list[str]) -> tuple[str, ...]:
     uris = [uri for uri in (part.strip(" \t") for part in value.split(",")) if uri]
-    problems += [f"rua: {_shown(uri)} is no URI" for uri in uris if not _URI.fullmatch(uri)]
+    problems += [f"rua: {_shown(uri)} is not a URI" for uri in uris if not _URI.fullmatch(uri)]
     return tuple(uri for uri in uris if _URI.fullmatch(uri))
 
 

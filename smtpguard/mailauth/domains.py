@@ -53,8 +53,3 @@ def _suffixes() -> PublicSuffixList:
 def organizational(domain: str) -> str:
     """The public suffix of a domain (A-labels) and one label more; a public suffix is its own (RFC 7489 3.2)."""
     return _suffixes().privatesuffix(domain) or domain.lower().removesuffix(".")
-
-
-def is_public_suffix(domain: str) -> bool:
-    """Whether names below it belong to different people: `co.uk`, `github.io`, any single label."""
-    return _suffixes().is_public(domain)

@@ -37,7 +37,7 @@ def parse_tags(text: bytes) -> dict[bytes, bytes]:
         name, equals, value = part.partition(b"=")
         name = name.strip(BLANKS)
         if not (equals and _NAME.fullmatch(name)):
-            raise TagError(f"'{shown(name)}' is no tag=value")
+            raise TagError(f"'{shown(name)}' is not tag=value")
         if name in tags:
             raise TagError(f"{name.decode()}= stands twice")
         tags[name] = value.strip(BLANKS)

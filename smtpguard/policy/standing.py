@@ -77,6 +77,10 @@ class Throttle(NamedTuple):
     cause: str = ""
     fix: str = ""
 
+    def is_opened_by(self, accepted_at: float) -> bool:
+        """Whether an acceptance ends it; one in the pause is of mail that was under way when the pause began."""
+        return accepted_at >= self.until
+
     def is_barred(self, now: float) -> bool:
         """Whether mail is answered here: the pause is not over, or an attempt is under way."""
         return now < self.until or now < self.probe_at

@@ -318,6 +318,8 @@ class Wire(asyncio.Protocol, ABC):
         self.outbox.append(self._start_handshake)
 
     def _start_handshake(self) -> None:
+        if self.deaf:  # it closes after its reply: there is nobody to shake hands with
+            return
         self._upgrade = self._loop.create_task(self._handshake())
 
     async def _handshake(self) -> None:

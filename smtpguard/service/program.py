@@ -25,7 +25,7 @@ EXIT_CANNOT: Final = 2
 
 
 def run(loaded: Loaded, *, sandbox: bool, maildir: Path | None = None) -> int:
-    """The program: until SIGTERM or SIGINT; SIGHUP reloads. The exit code (contract 3)."""
+    """The program: until SIGTERM or SIGINT, or its terminal is closed; SIGHUP reloads. The exit code (contract 3)."""
     try:
         import uvloop
 
@@ -48,9 +48,15 @@ async def _serve(service: Service, supervisor: Supervisor) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     hangup = asyncio.Event()
+    has_terminal = os.isatty(0)
+
+    def hung_up() -> None:
+        # A terminal that is closed sends SIGHUP too (POSIX, 11.1.10): nobody would read the log, or find us to stop us
+        (stop if has_terminal and not os.isatty(0) else hangup).set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    loop.add_signal_handler(signal.SIGHUP, hangup.set)
+    loop.add_signal_handler(signal.SIGHUP, hung_up)
     await service.start()
     gc.collect()
     gc.freeze()  # what was built until here stays: later collections need not look at it

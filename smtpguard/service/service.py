@@ -11,7 +11,7 @@ import os
 import random
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -43,17 +43,16 @@ from smtpguard.history import StoreError
 from smtpguard.policy import Policies
 from smtpguard.record import Masker
 from smtpguard.routes import Routes
-from smtpguard.sandbox import Sandbox
-from smtpguard.service import hops, memory, reading
+from smtpguard.service import memory, reading
 from smtpguard.service.certificate import Certificate, NoCertificate
-from smtpguard.service.hops import Hop
+from smtpguard.service.former import Former
+from smtpguard.service.hops import Hop, Hops
 from smtpguard.service.journal import Journal, webhook
 from smtpguard.service.tls_policies import TlsPolicies
 from smtpguard.web import Events, Http
 
 LAG_EVERY_S: Final = 0.5
 STORE_WITHIN_S: Final = 0.5  # what is remembered may take so long; without it mail goes on, and it comes later
-RETIRE_EVERY_S: Final = 0.2
 
 
 class CannotStart(Exception):
@@ -85,7 +84,6 @@ class Service:
         self.addresses: dict[str, list[str]] = {}
         self._reload = reload
         self._environ = environ if environ is not None else os.environ
-        self._maildir = maildir
         try:
             self._classifier = reading.classifier(self.settings)
         except ShippedRuleError as error:
@@ -123,10 +121,13 @@ class Service:
             log=self.log.event,
             on_drop=self.metrics.events_dropped.labels("alerts").inc,
         )
-        self._sandbox: Sandbox | None = None
-        self._hops: dict[str, Hop] = {}
-        self._former: list[Relay] = []  # of settings before a reload, with transactions under way
-        self._retired: set[Hop | Lint] = set()  # what only they still use
+        self._hops = Hops(
+            metrics=self.metrics,
+            log=self.log.event,
+            memory=TlsPolicies(self.store.state.tls_policies, now),
+            maildir=maildir,
+        )
+        self._former = Former()
         self._keeper: Doorkeeper | None = None
         self._acceptor: listen.Acceptor | None = None
         self._http: Http | None = None
@@ -147,6 +148,7 @@ class Service:
         try:
             await self._start()
         except BaseException:
+            await asyncio.to_thread(self.store.close)
             self.log.close()
             raise
 
@@ -159,12 +161,10 @@ class Service:
         except listen.CannotListen as reason:
             raise CannotStart(str(reason)) from reason
         try:
-            await self._start_sandbox(settings)
-            self._hops = {name: self._hop(name, settings, self._hostname) for name in settings.next_hop}
+            await self._hops.start_sandbox(settings)
+            self._hops.take(self._hops.made(settings, self._hostname))
             await asyncio.to_thread(self.store.start, STORE_WITHIN_S)
-            self._masker = self._new_masker(settings)
-            self.log.settle(settings.log, self._masker)
-            self._alerts.settle(*webhook(settings), self._masker)
+            self._mask(settings)
             self._alerts.start()
             self._lint = self._new_lint(settings, self._hostname)
             self._keeper = Doorkeeper(
@@ -184,7 +184,6 @@ class Service:
             for _, listener in doors:
                 listener.close()
             await self._close_hops()
-            await asyncio.to_thread(self.store.close)
             if isinstance(error, NoCertificate):
                 raise CannotStart(str(error)) from error
             raise
@@ -207,11 +206,6 @@ class Service:
                 **{f"smtpguard.listen.{door}": ",".join(where) for door, where in self.addresses.items()},
             },
         )
-
-    async def _start_sandbox(self, settings: Settings) -> None:
-        if self._sandbox is None and any(hops.is_sandbox(hop) for hop in settings.next_hop.values()):
-            self._sandbox = Sandbox(maildir=self._maildir, keep=False)
-            await self._sandbox.start()
 
     async def _start_http(self) -> None:
         where = self.settings.http.listen
@@ -236,21 +230,9 @@ class Service:
             raise CannotStart(listen.why_not("http.listen", f"{where.host}:{where.port}", error)) from error
         self.addresses["http"] = [f"[{host}]:{port}" if ":" in host else f"{host}:{port}"]
 
-    def _hop(self, name: str, settings: Settings, hostname: str) -> Hop:
-        return hops.make(
-            name,
-            settings.next_hop[name],
-            settings.lint.dns,
-            hostname=hostname,
-            metrics=self.metrics,
-            log=self.log.event,
-            sandbox_port=self._sandbox.port if self._sandbox is not None else None,
-            memory=TlsPolicies(self.store.state.tls_policies, self._now),
-        )
-
     def _relay(self, settings: Settings) -> Relay:
         return Relay(
-            hops=self._hops,
+            hops=self._hops.by_name,
             routes=Routes(settings.route),
             classifier=self._classifier,
             journal=self._journal,
@@ -272,7 +254,7 @@ class Service:
             id_of=self._masker.id,
             shown=self._masker.show,
             masked=self._masker.text,
-            inspect=None if self._lint is None else partial(self._lint.inspect, self._hops),
+            inspect=None if self._lint is None else partial(self._lint.inspect, self._hops.by_name),
         )
 
     def _new_lint(self, settings: Settings, hostname: str) -> Lint | None:
@@ -291,12 +273,14 @@ class Service:
     def _put_in_force(self, relay: Relay) -> None:
         """For what begins now; transactions under way keep theirs, and what they use."""
         assert self._keeper is not None
-        self._former = [former for former in (*self._former, self._keeper.relay) if former.under_way]
+        self._former.add(self._keeper.relay)
         self._keeper.relay = relay
 
-    def _new_masker(self, settings: Settings) -> Masker:
-        """By the key of the history, which all nodes share, so that what one has hashed another finds."""
-        return Masker(settings.privacy.addresses, self.store.key)
+    def _mask(self, settings: Settings) -> None:
+        """Addresses are shown so from now on: by the history's key, so that what one node has hashed another finds."""
+        self._masker = Masker(settings.privacy.addresses, self.store.key)
+        self.log.settle(settings.log, self._masker)
+        self._alerts.settle(*webhook(settings), self._masker)
 
     def _on_store_away(self, why: str) -> None:
         """From the writer's thread: the history is away, or ("") there again, perhaps with another key."""
@@ -309,9 +293,7 @@ class Service:
             self.log.event("history", message, level="warning", fields={"event.outcome": "failure"})
         elif self._ready and self._keeper is not None:
             self.log.event("history", "the history is there again", fields={"event.outcome": "success"})
-            self._masker = self._new_masker(self.settings)
-            self.log.settle(self.settings.log, self._masker)
-            self._alerts.settle(*webhook(self.settings), self._masker)
+            self._mask(self.settings)
             self._put_in_force(self._relay(self.settings))
 
     def _spawn(self, coroutine: Any) -> asyncio.Task[Any]:
@@ -322,7 +304,7 @@ class Service:
 
     async def _ask_hops(self) -> None:
         """Learn what the next hops offer; until then everything is offered (contract 1.2)."""
-        await asyncio.gather(*(hop.ask() for hop in self._hops.values()))
+        await asyncio.gather(*(hop.ask() for hop in self._hops.by_name.values()))
 
     async def _watch_lag(self) -> None:
         loop = asyncio.get_running_loop()
@@ -345,16 +327,9 @@ class Service:
             kept_store = new.store.model_copy(update={"url": old.store.url})
             new = new.model_copy(update={"listen": old.listen, "http": old.http, "store": kept_store})
             classifier = await asyncio.to_thread(reading.classifier, new)
-            await self._start_sandbox(new)
+            await self._hops.start_sandbox(new)
             hostname = new.relay.hostname or own_name()
-            kept = {
-                name: hop
-                for name, hop in self._hops.items()
-                if old.next_hop.get(name) == new.next_hop.get(name)
-                and hostname == self._hostname  # it says EHLO by it
-                and old.lint.dns == new.lint.dns  # it may ask there
-            }
-            renewed = {name: kept.get(name) or self._hop(name, new, hostname) for name in new.next_hop}
+            made = self._hops.made(new, hostname)
             used = ("lint", "sender", "next_hop", "relay")  # what a lint knows is not taken over to new settings
             is_linted_anew = any(getattr(old, name) != getattr(new, name) for name in used)
             lint = self._new_lint(new, hostname) if is_linted_anew else self._lint
@@ -367,13 +342,11 @@ class Service:
                 fields={"event.outcome": "failure"},
             )
             return False
-        given_up: list[Hop | Lint] = [hop for name, hop in self._hops.items() if name not in kept]
+        given_up: list[Hop | Lint] = [*self._hops.take(made)]
         if self._lint is not None and lint is not self._lint:
             given_up.append(self._lint)
-        self.settings, self._hostname, self._hops, self._classifier = new, hostname, renewed, classifier
-        self._masker = self._new_masker(new)
-        self.log.settle(new.log, self._masker)
-        self._alerts.settle(*webhook(new), self._masker)
+        self.settings, self._hostname, self._classifier = new, hostname, classifier
+        self._mask(new)
         self.store.settle(mode=new.privacy.addresses, retention_s=new.privacy.retention, max_size=new.store.max_size)
         self._lint = lint
         if is_linted_anew:
@@ -394,8 +367,7 @@ class Service:
         )
         self._spawn(self._ask_hops())
         if given_up:
-            self._retired.update(given_up)
-            self._spawn(self._retire(given_up, tuple(self._former)))
+            self._spawn(self._former.give_up(given_up))
         return True
 
     def _watch_egress(self) -> None:
@@ -403,13 +375,6 @@ class Service:
         if self._lint_watch is not None:
             self._lint_watch.cancel()
         self._lint_watch = self._spawn(self._lint.watch()) if self._lint is not None else None
-
-    async def _retire(self, given_up: Sequence[Hop | Lint], relays: Sequence[Relay]) -> None:
-        """Close what is given up once no transaction is under way that began when it was in force: it may need it."""
-        while any(relay.under_way for relay in relays):  # noqa: ASYNC110 (a transaction tells nobody that it is over)
-            await asyncio.sleep(RETIRE_EVERY_S)
-        await asyncio.gather(*(each.close() for each in given_up))
-        self._retired.difference_update(given_up)
 
     def _renew_certificate(self) -> None:
         """A certificate renewed in place counts from the next STARTTLS on; `listen` itself needs a restart."""
@@ -447,6 +412,5 @@ class Service:
         self.log.close()
 
     async def _close_hops(self) -> None:
-        await asyncio.gather(*(hop.close() for hop in (*self._hops.values(), *self._retired)))
-        if self._sandbox is not None:
-            await self._sandbox.stop()
+        await self._former.close()
+        await self._hops.close()

@@ -34,7 +34,6 @@ THREADS: Final = 2
 MAX_QUESTIONS: Final = 8  # in hand or waiting for a thread; further ones are told to come again
 ASK_S: Final = 10.0
 WRITE_S: Final = 5.0
-MAX_TTL_S: Final = 36_500 * query.DAY_S
 
 _AWAY: Final = "the history cannot be had at the moment; the log says why"
 _BUSY: Final = "the history is being asked too much at once"
@@ -196,7 +195,7 @@ class Api:
             ttl_s = duration(given["for"]) if "for" in given else settings.suppression.ttl
         except ValueError as error:  # of our own words, for a person
             raise bad(clean(str(error), utf8=True)) from None
-        if ttl_s > MAX_TTL_S:
+        if ttl_s > by_hand.MAX_TTL_S:
             raise bad("for: give at most 36500d")
         if not may_suppress(path, settings.suppression):
             raise bad("this address is one of suppression.never")

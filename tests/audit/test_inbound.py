@@ -63,8 +63,13 @@ async def test_good_mail_hosts_are_shown_with_their_addresses() -> None:
             [("warn", "RCP005")],
             "MX c.test: an alias",
         ),
+        (
+            {**MX, "a.test": [{"MX": [20, "c.test"]}], "c.test": [{"CNAME": "mx.a.test"}]},
+            [("warn", "RCP005")],  # mail arrives all the same
+            "MX c.test: an alias",
+        ),
     ],
-    ids=["missing", "empty", "null", "implicit", "private", "gone", "alias"],
+    ids=["missing", "empty", "null", "implicit", "private", "gone", "alias", "only an alias"],
 )
 async def test_a_domain_and_its_mail_hosts(zone: dict[str, Any], expected: list[Any], words: str) -> None:
     found = await mail_hosts(zone)

@@ -20,24 +20,35 @@ examples, then as it learned from all sets but the one that is read (when it is 
     and likely, from A and B    85.5     7.3      8
     and likely, from the rest   86.8     6.3      7
 
-kept_aside.jsonl is set I, of 163 replies as servers give them, with some odd ones; none stands in another set or among
-the development replies. Nothing was learned from it and no misread reply of it looked at, and none should be:
+Set I, of 163 replies, was kept aside until its misread ones were seen; by then 90.2 % were right, 4.3 % wrong. Then
+came J to P, again one after the other: J by sayer (MTAs, control panels, policy daemons, gateways, providers of four
+continents, thirteen languages), K and L by cause, M by cause without the verb, N as such texts are quoted in forums and
+help pages, O and P plain and short. First the rules before J, then what read each set first, right (coarse) and wrong;
+labels seen to be wrong then were mended, which only the first line knows:
 
-                               right   wrong
-    rules before C              84.0     6.1
-    rules after H               85.3     6.1
-    and likely                  88.3     4.9
-    clauses, telling codes,
-    likely from phrases too     89.6     4.3
-    more general phrases, and
-    likely between equals       90.2     4.3
+    set                       J         K         L         M         N         O         P
+    replies                 381       348       304       311       314       294       227
+    rules before J     97.6 1.0  92.0 7.5  92.4 3.9  89.4 5.1  94.9 3.2  92.9 2.4  87.2 5.7 %
+    as they were then  96.1 2.4  91.1 8.0  92.4 3.9  88.4 5.8  93.9 3.8  93.5 1.7  88.1 4.0 %
 
-The last figure but one, and no reply, of I helped to choose when likely is believed. After the last, the replies of I
-that are still misread were seen once, by mistake; nothing was mended for them, but another set is due. All sets are
-harder than what servers send, for many replies are odd on purpose, and they were written by who wrote the rules. Of
-the collected development replies the rules' first reading had 89 %, and likely alone, which learns nothing from them,
-has 88 %. The figures for A to H below say that known replies are still read, no more; those for I, that unknown ones
-are. Run as a program, this prints the calibration: `python tests/classify/test_generality.py`.
+Replies that stand among the development replies or in an earlier set were left out of the files afterwards. Of the dead
+addresses of O 95.0 % were found at first, no fault of a sender's was called one.
+
+kept_aside.jsonl is set O. Nothing was learned from it and no misread reply of it looked at, and none should be: its
+figures, for all causes together, were seen after each of the changes below, and chose none of them:
+
+                               right   wrong   dead found
+    rules before J              92.9     2.4      95.0
+    general words from J to N   93.5     1.7      95.0
+    and likely from I to P,
+    general words from P        93.9     2.4      95.0
+
+Believed of dead addresses too, where no rule says a cause and it is surer than 0.95, likely would have found one more
+of them in O, and in J to O made none of a sender's fault; it is not worth the risk. All sets are harder than what
+servers send, for many replies are odd on purpose, and they were written by who wrote the rules. Of the collected
+development replies the rules' first reading had 89 %, and likely alone, which learns nothing from them, has 88 %. The
+figures below for all sets but O say that known replies are still read, no more; those for O, that unknown ones are. Run
+as a program, this prints the calibration: `python tests/classify/test_generality.py`.
 """
 
 from __future__ import annotations
@@ -80,7 +91,7 @@ class Answered(NamedTuple):
         return self.answer.category in self.allowed
 
 
-SETS = "ABCDEFGH"
+SETS = "ABCDEFGHIJKLMNP"
 
 
 def answered(
@@ -101,7 +112,7 @@ def calibration(answers: list[Answered]) -> list[tuple[float, int, float]]:
 
 
 def test_the_held_out_replies_are_well_formed() -> None:
-    assert len(ROWS) >= 1800
+    assert len(ROWS) >= 3500
     assert {row["set"] for row in ROWS} == set(SETS)
     assert {row["expected"] for row in ROWS} == set(CATEGORIES)
     assert all(set(row["also"]) <= set(CATEGORIES) for row in ROWS)
@@ -117,11 +128,11 @@ def test_the_wordings_of_each_set_are_read(name: str) -> None:
 
 
 def test_the_replies_kept_aside_are_read_about_as_well_as_at_first() -> None:
-    answers = list(answered("I", rows=ASIDE))
+    answers = list(answered("O", rows=ASIDE))
     wrong = [one for one in answers if not one.is_right and one.answer.category not in UNSPECIFIC]
-    assert len(answers) == len(ASIDE) >= 150
-    assert sum(one.is_right for one in answers) / len(answers) >= 0.88
-    assert len(wrong) / len(answers) <= 0.05
+    assert len(answers) == len(ASIDE) >= 290
+    assert sum(one.is_right for one in answers) / len(answers) >= 0.91
+    assert len(wrong) / len(answers) <= 0.04
 
 
 def test_the_replies_kept_aside_are_in_no_other_set() -> None:
@@ -129,7 +140,7 @@ def test_the_replies_kept_aside_are_in_no_other_set() -> None:
 
 
 def test_a_fault_of_the_sender_is_no_dead_address() -> None:
-    alive = [one for one in answered() if not one.allowed & DEAD]
+    alive = [one for one in (*answered(), *answered("O", rows=ASIDE)) if not one.allowed & DEAD]
     assert sum(one.answer.category in DEAD for one in alive) / len(alive) <= 0.005
 
 

@@ -153,6 +153,8 @@ def test_every_phrase_of_the_rules_is_found_in_its_own_words() -> None:
             "#url": "https://example.com/",
             "#list": "bl.example.org",
             "#spf": "www.openspf.org",
+            "#barelf": "https://example.com/smtplf.html",
+            "#virus": "win.trojan.agent",
         }
         text = " ".join(signs.get(word, "dbl.example.org" if word == "#domainlist" else word) for word in words)
         text = text.replace("@", "a@example.com")

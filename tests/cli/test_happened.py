@@ -114,7 +114,7 @@ def test_a_hop_failure_of_a_whole_message(history: str, capsys: pytest.CaptureFi
     assert explain("000000000003", store_url=history, color=True) == 0
     said = capsys.readouterr().out
     assert "\x1b[1mno answer" in said
-    assert "all 2 recipients" in said
+    assert "To:          2 recipients" in said
     assert "Fault:" in said
 
 
@@ -197,7 +197,7 @@ def test_accepted_mail_of_which_a_dsn_tells(history: str, capsys: pytest.Capture
 
 
 def test_an_id_that_the_history_has_not(history: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for id in ("000000000009", "4Xyz12345"):
+    for id in ("000000000009", "4Xyz12345", "4217809325"):
         assert explain(id, store_url=history) == 1
         assert f"no refusal with the id {id}; with a log:" in capsys.readouterr().err
         assert explain(id, store_url="") == 2

@@ -114,6 +114,11 @@ def test_a_fix_is_told_once() -> None:
     assert [line for line in lines("a", three, color=False) if "fix:" in line] == ["  fix: f", "  fix: other"]
 
 
+def test_a_terminal_gets_the_fix_folded_and_the_finding_whole() -> None:
+    first, *more = lines("a", [finding(Severity.ERROR, fix="one two three")], color=False, width=16)
+    assert (first, more) == ("a:1: CNT001 x: m [error]", ["  fix: one two\n       three"])
+
+
 def test_a_finding_about_no_line_has_none() -> None:
     assert next(lines("a", [finding(Severity.INFO, evidence=Evidence("x"))], color=False)) == "a: CNT001 x: m [note]"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +47,28 @@ def test_a_table_with_bars(url: str, capsys: pytest.CaptureFixture[str]) -> None
     assert second.split() == ["reputation.ip_listed", "0", "1", "\u2588" * 15]
 
 
+def test_a_period_longer_than_the_calendar_is_all_of_it(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert report(url, since_s=999_999_999 * DAY, format="json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["since"], found["rejected"]) == ("1970-01-01T00:00:00Z", 2)
+
+
 def test_colour_only_where_it_is_wanted(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     report(url, color=True)
     assert "\x1b[31m" in capsys.readouterr().out
     report(url)
     assert "\x1b" not in capsys.readouterr().out
+
+
+def test_a_narrow_terminal_gets_no_bars_and_no_line_that_is_wider(
+    url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    report(url)
+    shown = capsys.readouterr().out.splitlines()
+    assert max(map(len, shown)) <= 40
+    assert shown[-1].split() == ["reputation.ip_listed", "0", "1"]
 
 
 def test_rates_by_sender(url: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -111,7 +129,7 @@ def test_what_enforcing_would_have_done(url: str, capsys: pytest.CaptureFixture[
     assert capsys.readouterr().out.splitlines() == [
         "rule,severity,findings,rejected,accepted,right %,would reject,by",
         "RCP001,error,1,1,0,100.0,1,enforce",
-        "SPF003,error,3,2,1,66.7,3,reject in [lint.rules]",
+        "SPF003,error,3,2,1,66.7,3,reject",
     ]
     report(url, would_reject=True, format="json")
     found = json.loads(capsys.readouterr().out)

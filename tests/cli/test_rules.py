@@ -16,6 +16,7 @@ from smtpguard.cli.unmatched import unmatched
 from smtpguard.history import Store, engine_of
 from smtpguard.lint import RULES as LINT_RULES
 from smtpguard.mail.reply import Reply, Verb
+from tests.history.stores import started
 from tests.records import record, refusal
 
 OWN = """
@@ -253,4 +254,10 @@ def test_without_a_file_the_history_is_looked_at(tmp_path: Path, capsys: pytest.
     found = json.loads(said(capsys))
     assert (found["refused"], found["unmatched"]) == (3, 3)
     assert [(group["count"], group["reply"]) for group in found["replies"]] == [(2, "550 blorp gizmo"), (1, LIKELY)]
+    assert unmatched([], [], as_json=False, store_url=url) == 0
+    assert capsys.readouterr().err == "3 of 3 refusals that came without a rule have none now either\n"
+    with started(f"sqlite:///{tmp_path}/empty.db"):
+        pass
+    assert unmatched([], [], as_json=False, store_url=f"sqlite:///{tmp_path}/empty.db") == 0
+    assert capsys.readouterr().err == "every refusal in the history has a rule\n"
     assert unmatched([], [], as_json=True, store_url=f"sqlite:///{tmp_path}/none.db") == 2

@@ -148,6 +148,17 @@ def test_a_server_that_is_away_and_one_that_is_not_asked(tmp_path: Path) -> None
     assert store.looked_at(url, "", offline=True).state == "skip"
 
 
+def test_a_server_that_is_away_is_told_once_and_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    driver = pytest.importorskip("smtpguard.history.postgres", reason="psycopg is not installed")
+    monkeypatch.setattr(driver, "PATIENCE_S", 0.1)
+    assert store.stats(f"postgresql:///x?host={tmp_path}&user=u", as_json=False) == 75
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("smtpguard store stats: ")
+    assert "No such file or directory" in line
+
+
 def test_without_its_driver_a_server_is_no_store(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "smtpguard.history.postgres", None)
     found = store.looked_at("postgresql://db.example/x", "", offline=True)

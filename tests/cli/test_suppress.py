@@ -50,6 +50,16 @@ def test_added_listed_removed(terms: Terms, capsys: pytest.CaptureFixture[str]) 
     assert "is not on the list" in capsys.readouterr().err
 
 
+def test_for_longer_than_the_calendar_is_for_ever(
+    terms: Terms, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add(terms, ttl_s=999_999_999 * DAY)
+    assert "until for ever" in capsys.readouterr().out
+    suppress.export(terms)
+    (tmp_path / "list").write_text(capsys.readouterr().out)
+    assert suppress.import_(terms, tmp_path / "list", as_json=False) == 0
+
+
 def test_an_empty_list_says_so(terms: Terms, capsys: pytest.CaptureFixture[str]) -> None:
     add(terms, ttl_s=1.0)
     capsys.readouterr()

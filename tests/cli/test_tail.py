@@ -53,6 +53,14 @@ def test_a_refusal_is_who_what_why_and_what_to_do() -> None:
     ]
 
 
+def test_a_terminal_gets_what_was_said_folded() -> None:
+    line = event("rejected", **{"event.action": "recipient-refused", "smtpguard.fix": "Check the spelling of it."})
+    assert render(line, width=40).decode().splitlines()[1:] == [
+        "             fix    Check the spelling",
+        "                    of it.",
+    ]
+
+
 def test_a_notice_reads_as_a_refusal_does() -> None:
     line = event(
         "failed by mx.example.net: 550 5.1.1 (recipient.unknown)",

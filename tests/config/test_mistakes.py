@@ -20,7 +20,7 @@ MISTAKES = [
     ("[store]\nretention = '9d'\n", "2: store.retention: unknown key here; known in [privacy]"),
     ('listen = { smpt = "x" }\n', "1: listen.smpt: unknown key; did you mean 'smtp'?"),
     ('relay."a b" = 1\n', '1: relay."a b": unknown key'),
-    ("[lint.rules]\nSPV = 'observe'\n", "2: lint.rules.SPV: no rule, family or name of a rule; did you mean"),
+    ("[lint.rules]\nSPV = 'observe'\n", "2: lint.rules.SPV: is no rule, family or rule's name; did you mean"),
     ("[lint.rules]\nSPF = 'maybe'\n", "2: lint.rules.SPF: 'maybe' is not one of off, observe, defer, reject"),
     (
         "[[lint.except]]\nrules = ['HDR']\nsender_domain = ['-']\n",
@@ -29,11 +29,25 @@ MISTAKES = [
     ("[lint.dns]\nresolvers = ['ns.example']\n", "2: lint.dns.resolvers: 'ns.example' is not the address of a name"),
     ("[lint.rules]\nHDR007 = 'reject'\n", "2: lint.rules.HDR007: mail cannot be refused for it: write observe or off"),
     ("[lint.rules]\nNET = 'defer'\n", "2: lint.rules.NET: mail cannot be refused for it: write observe or off"),
+    (
+        "[lint.blocklists]\nip = ['zen.spamhaus.org', 'dnsbl.sorbs.net']\n",
+        '2: lint.blocklists.ip: "dnsbl.sorbs.net" has ended (2024-06-05: SORBS was shut down): remove it',
+    ),
     ("[lint]\nbudget = '10m'\n", "2: lint.budget: '10m' is more than 60s"),
     (
         "[[policy]]\nprovider = 'gogle'\n",
-        "2: policy[0].provider: 'gogle' is no provider that is told apart; did you mean 'google'?",
+        "2: policy[0].provider: 'gogle' is not a known provider; did you mean 'google'?",
     ),
+    (
+        "[[policy]]\nprovider = 'gmail'\n",
+        "2: policy[0].provider: 'gmail' is not a known provider; did you mean 'google'?",
+    ),
+    ("[[policy]]\nclass = '5'\n", "2: policy[0].class: '5' is not one of 0, 4, 5: write 5, without quotes"),
+    (
+        "[listen]\nproxy_protocol = 'True'\n",
+        "2: listen.proxy_protocol: 'True' is not true or false: write true, without quotes",
+    ),
+    ("[next_hop]\nhost = 'a.example'\n", "2: next_hop.host: is not a table: write it below [next_hop.default]"),
     (
         "[[policy]]\nfrom_hop = 'default'\naction = 'reroute'\nto = 'default'\n",
         "4: policy[0].to: 'default' is in from_hop, too: name the next hop that is tried instead",
@@ -41,7 +55,7 @@ MISTAKES = [
     ("[[policy]]\nclass = 3\n", "2: policy[0].class: 3 is not one of 0, 4, 5"),
     (
         "[[policy]]\ncategory = 'auth.spv'\n",
-        "2: policy[0].category: 'auth.spv' is no category; did you mean 'auth.spf'?",
+        "2: policy[0].category: 'auth.spv' is not a category; did you mean 'auth.spf'?",
     ),
     ("[[policy]]\naction = 'reroute'\n", "1: policy[0].to: is missing: name the next hop that is tried instead"),
     (
@@ -59,9 +73,9 @@ MISTAKES = [
     ("[suppression]\nnever = ['postmaster']\n", "2: suppression.never: 'postmaster' is not an address such as"),
     ("[store]\nurl = 'mysql://x'\n", '2: store.url: is not "", "sqlite:////path/of/file"'),
     ('[privacy]\nretention = "1m"\n', "2: privacy.retention: '1m' is less than 3600s"),
-    ("[http]\ntoken = 's3cret'\n", "2: http.token: does not belong into this file: use token_file"),
+    ("[http]\ntoken = 's3cret'\n", "2: http.token: does not belong in this file: use token_file"),
     ("[listen\n", "1: not TOML: Expected ']' at the end of a table declaration (column 8)"),
-    ("a = 1\nb = \n", "2: not TOML: Invalid value (column 5)"),
+    ("a = 1\nb = \n", "2: not TOML: Invalid value, text is written in quotes (column 5)"),
     ("a = 1\na = 2\n", "2: not TOML: Cannot overwrite a value (column 6)"),
     ('a = """\n\n', "1: not TOML: Unterminated string"),
     ("a = 1\n\nb = '\\xff'\n\xe9 = 1", "4: not TOML: Invalid statement (column 1)"),
@@ -138,7 +152,7 @@ MISTAKES = [
     ),
     (
         "[next_hop.x]\nhost = 'a.example'\npassword = 'hunter2'\n",
-        "3: next_hop.x.password: does not belong into this file: use password_file",
+        "3: next_hop.x.password: does not belong in this file: use password_file",
     ),
     (
         "[next_hop.x]\nhost = 'a.example'\ntls_ca_file = '/nonexistent'\n",
@@ -164,3 +178,15 @@ def test_a_mistake_is_told_with_its_line(tmp_path: Path, monkeypatch: pytest.Mon
         load(None, {})
     told = [str(problem) for problem in caught.value.problems]
     assert any(each.startswith(f"smtpguard.toml:{said}") for each in told), told
+
+
+def test_quotes_are_blamed_where_they_are_the_mistake_alone(tmp_path: Path) -> None:
+    file = tmp_path / "x.toml"
+    file.write_text(f"[lint]\nmode = 'true'\n[relay]\nreceived_header = '1'\n[listen]\nmax_sessions = 'true'\n{HOP}")
+    with pytest.raises(ConfigError) as caught:
+        load(file, {})
+    assert [problem.message for problem in caught.value.problems] == [
+        "'true' is not one of off, observe, enforce",
+        "'1' is not true or false",
+        "'true' is not a whole number",
+    ]

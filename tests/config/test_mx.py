@@ -42,7 +42,7 @@ def test_it_stands_alone() -> None:
         ({"tls": "implicit"}, {}, "next_hop.default.tls", "no port with implicit TLS"),
         ({"username": "u", "password_file": "p"}, {}, "next_hop.default.username", "nobody logs in"),
         ({"tls": "required", "tls_name": "mx.example"}, {}, "next_hop.default.tls_name", "name of its own"),
-        ({}, {"relay": {"hostname": "relay"}}, "relay.hostname", "no full name"),
+        ({}, {"relay": {"hostname": "relay"}}, "relay.hostname", "not a full name"),
         ({"host": "smtp.example.net", "allow_private": True}, {}, "next_hop.default.allow_private", "no effect"),
     ],
 )

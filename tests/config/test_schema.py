@@ -88,7 +88,7 @@ def test_every_default_obeys_it_and_every_key_says_what_it_is() -> None:
         if "default" in rule:
             seen += 1
             assert faults(rule["default"], rule, at) == []
-            assert rule["description"].endswith("(counts from the next start)") is (at in RESTART_KEYS)
+            assert rule["description"].endswith("(needs a restart)") is (at in RESTART_KEYS)
         table = rule if "properties" in rule else rule.get("additionalProperties") or rule.get("items") or {}
         for key, inner in table.get("properties", {}).items() if isinstance(table, dict) else ():
             walk(inner, f"{at}.{key}".lstrip("."))

@@ -151,10 +151,10 @@ async def test_what_is_no_proxy_header_is_refused(header: bytes) -> None:
 
 
 async def test_a_client_that_sends_no_proxy_header_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("smtpguard.edge.entrance.PROXY_WITHIN_S", 0.05)
+    monkeypatch.setattr("smtpguard.edge.frame.PROXY_WITHIN_S", 0.05)
     async with relay(listen=PROXY) as guard, Client(guard.smtp) as client:
         client.send(b"PROXY TCP4 192.0")
-        assert code(await client.reply()) == "554 5.5.0"
+        assert code(await client.reply()) == "421 4.4.2"
         assert await client.ended()
 
 

@@ -263,6 +263,20 @@ async def test_stopping_before_and_after_the_dot() -> None:
         assert len(guard.hop.messages) == 1
 
 
+async def test_a_next_hop_that_left_between_two_commands_is_found_out_before_the_message() -> None:
+    """451 to every further command (reliability), and not after the dot only: DATA was answered with 354."""
+    async with relay() as guard, Client(guard.smtp) as client:
+        await client.greet()
+        assert code(await client.say("MAIL FROM:<a@s.example>", "RCPT TO:<b@r.example>")) == "250 2.1.5"
+        await guard.hop.stop()
+        await until(lambda: not guard.sample("next_hop_connections_in_use", next_hop="default"))
+        for command in ("DATA", "MAIL FROM:<a@s.example>", "RCPT TO:<c@r.example>"):
+            assert code(await client.say(command)) == "451 4.4.2"
+        assert code(await client.say("RSET")) == "250 2.0.0"
+        told = await guard.events("recipient-refused", 3)
+        assert [event["smtp.verb"] for event in told] == ["DATA", "MAIL", "RCPT"]
+
+
 # -- faults of ours ---------------------------------------------------------------------------------------------------
 
 

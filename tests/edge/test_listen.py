@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from smtpguard.config import ListenAddress
+from smtpguard.edge import listen
 from smtpguard.edge.listen import bind, handed_over, is_at, shown
 from smtpguard.service import CannotStart
 from tests.harness import MESSAGE, Client, Guard, code, relay
@@ -114,6 +115,20 @@ async def test_several_addresses_and_ipv6() -> None:
         writer.close()
         await writer.wait_closed()
         assert b"([IPv6:::1])" in guard.hop.messages[-1].data
+
+
+async def test_a_session_that_cannot_begin_for_a_fault_of_ours_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fault(*_: object, **__: object) -> None:
+        raise RuntimeError("at the very beginning")
+
+    async with relay() as guard:
+        with monkeypatch.context() as broken:
+            broken.setattr(listen, "_hand_over", fault)
+            async with Client(guard.smtp) as client:
+                assert await client.ended()
+        [event] = await guard.events("session-failed")
+        assert (event["log.level"], event["error.type"]) == ("error", "RuntimeError")
+        assert await delivered(guard.smtp) == "250 2.0.0"
 
 
 def test_where_a_socket_is() -> None:

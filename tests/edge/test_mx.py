@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from smtpguard import flow, policy
+from smtpguard.edge.looking import Looking
 from smtpguard.edge.metrics import Metrics
 from smtpguard.edge.mtasts import Policies
 from smtpguard.edge.mx import MxHop
@@ -227,6 +228,31 @@ async def test_a_domain_is_looked_up_once() -> None:
     async with sandboxes(Sandbox()) as port, world(zone, port) as here:
         await asyncio.gather(*(here.send() for _ in range(5)))
         assert zone.asked.count(("MX", "a.test")) == 1
+
+
+@pytest.mark.parametrize("is_found", [False, True])
+async def test_who_goes_away_while_the_way_is_looked_for_is_not_asked_for(is_found: bool) -> None:
+    """Also at the very moment that it is found: no MAIL goes out for nobody, and no slot is held."""
+    hop = Sandbox()
+    async with sandboxes(hop) as port, world(mx("mx1.test"), port) as here:
+        talked = Talk()
+        exchange = here.hop.begin(ENVELOPE, to(b"b@a.test"), soon(), talked)
+        assert isinstance(exchange, Looking)
+        looking = exchange.task
+        await asyncio.sleep(0)  # it looks now
+        [finding] = here.hop._known._finding.values()
+        if is_found:
+            finding.add_done_callback(lambda _: exchange.abort())
+        else:
+            exchange.abort()
+        assert looking is not None
+        with pytest.raises(asyncio.CancelledError):
+            await looking
+        await finding
+        assert not talked.begun.done()
+        assert here.hop._trunk.pool.slots.taken("") == 0
+        assert taken(await here.send())  # what was found is kept
+        assert hop.connections == 1
 
 
 async def test_a_literal_and_a_u_label_are_delivered_to() -> None:

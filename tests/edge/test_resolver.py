@@ -582,7 +582,7 @@ def test_the_systems_servers_are_read_again_when_their_file_changes(tmp_path: Pa
 
 
 async def test_names_of_internal_zones_are_never_asked(bench: Bench, make: Make) -> None:
-    split = make(internal_zones=["Corp.test.", "2.0.192.in-addr.arpa"])
+    split = make(internal_zones=["*.Corp.test.", "2.0.192.in-addr.arpa"])
     for answer in [
         await split.dns.a("corp.test"),
         await split.dns.mx("a.b.CORP.test"),

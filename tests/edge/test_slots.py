@@ -86,3 +86,17 @@ async def test_nobody_waits_any_more_when_it_is_given_up() -> None:
     await asyncio.sleep(0)
     slots.give_up()
     assert await asyncio.gather(*waiting) == [False, False]
+
+
+async def test_who_goes_as_all_are_given_up_goes_quietly() -> None:
+    """Its place in the row was looked for after `give_up` had emptied it: a ValueError that nobody saw."""
+    slots = Slots({"": 1})
+    assert slots.take(("",))
+    waiting = asyncio.create_task(slots.slot(("",), soon()))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    slots.give_up()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    slots.release(("",))
+    assert slots.take(("",))

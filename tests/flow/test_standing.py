@@ -144,6 +144,26 @@ def test_a_throttle_answers_here_then_lets_one_attempt_through() -> None:
     assert world.at_rcpt(ANN) is None
 
 
+def test_mail_that_was_under_way_opens_no_throttle() -> None:
+    world = World(THROTTLE)
+    world.refused(ANN, said(421, "slow down"), SLOW)
+    world.standing.accepted(BEN)
+    assert world.at_rcpt(ANN) is not None
+
+
+def test_an_attempt_that_settled_nothing_makes_room_for_the_next() -> None:
+    world = World(THROTTLE)
+    world.refused(ANN, said(421, "slow down"), SLOW)
+    world.now += 120
+    mine: set[str] = set()
+    assert world.at_rcpt(ANN, mine) is None
+    assert world.refused(ANN, said(), UNKNOWN).action == ""
+    assert world.at_rcpt(BEN) is not None
+    world.standing.ended(mine)
+    assert world.at_rcpt(BEN) is None
+    assert world.at_rcpt(ANN) is not None
+
+
 def test_a_throttled_5xx_is_deferred() -> None:
     reply = World(THROTTLE).refused(ANN, said(550, "too much", Verb.DOT), SLOW).reply
     assert reply is not None

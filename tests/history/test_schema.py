@@ -119,7 +119,7 @@ def test_notices_are_found_by_an_index(any_url: str) -> None:
     with migrated(any_url) as database:
         database.insert(NOTICES, [_values(NOTICES)._replace(id=f"{n}", queue_id=f"q{n}") for n in range(9)])
         assert [row.id for row in notices(database, "q7")] == ["7"]
-        if engine_of(any_url).name != "postgresql":  # which reads a table of nine rows as it is
+        if not any_url.startswith("postgresql:"):  # which reads a table of nine rows as it is
             sql = NOTICES.select("WHERE queue_id = 'q7' AND queue_id <> ''")
             ((*_, plan),) = database.query(f"EXPLAIN QUERY PLAN {sql}")
             assert "USING INDEX notices_queue_id" in plan

@@ -213,11 +213,13 @@ def test_accepted_mail_is_counted_when_the_store_is_back(
 
 
 class Full(FileEngine):
-    """A disk with room for `pages` pages of the file."""
+    """A disk with room for `pages` pages of the file. `connected`: how often."""
 
     pages = 100_000
+    connected = 0
 
     def connect(self, *, create: bool = True) -> Database:
+        self.connected += 1
         database = super().connect(create=create)
         database.query(f"PRAGMA max_page_count = {self.pages}")
         return database
@@ -232,6 +234,8 @@ def test_a_full_disk_delays_and_loses_nothing(tmp_path: Path) -> None:
         for number in range(500):
             store.write(numbered(number))
         assert "full" in told.wait()
+        until(lambda: engine.connected > 2, store)
+        assert len(told.away) == 1  # to connect is not yet to be there again
         engine.pages = 100_000
         assert told.wait() == ""
         assert store.flush(PATIENCE_S)
@@ -466,3 +470,4 @@ def test_addresses_are_shown_by_the_settings_of_now(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(module, "Masker", overtaken)
     store._mask()
     assert store._mask().mode == "hash"
+    store.close()

@@ -45,6 +45,7 @@ def asked(message: Message, *, bulk: bool) -> list[Finding]:
         {"List-Id": "<news.shop.example>"},
         {"List-Id": "<news.shop.example>", "List-Post": "NO"},
         {"Feedback-ID": "1:2:3:shop"},
+        {"Precedence": "bulk", "Auto-Submitted": "no"},
         {"List-Unsubscribe": UNSUBSCRIBE, "Auto-Submitted": "auto-generated"},
     ],
 )
@@ -58,6 +59,8 @@ def test_mail_that_counts_as_bulk(fields: dict[str, str]) -> None:
         {},
         {"Precedence": "first-class"},
         {"Precedence": "bulk", "Auto-Submitted": "auto-replied (vacation)"},
+        {"Precedence": "bulk", "Auto-Submitted": "auto-generated", "RT-Ticket": "example.com #1"},
+        {"Feedback-ID": "reset:app", "Auto-Submitted": "auto-generated"},
         {"Precedence": "list", "List-Id": "<dev.example>", "List-Post": "<mailto:dev@lists.example>"},
         {"Precedence": "bulk", "Content-Type": "multipart/report; report-type=delivery-status; boundary=b"},
     ],
@@ -79,6 +82,11 @@ def test_no_list_unsubscribe() -> None:
     hit = only(hits("BLK001", letter("x")))
     assert (hit.evidence.line, hit.evidence.offset) == (1, 0)
     assert hits("BLK001", letter("x", **GOOD)) == []
+    marked = letter("x", Feedback_ID="1:2:3:shop")
+    hit = only(hits("BLK001", marked))
+    assert "Feedback-ID: marks the message" in hit.message
+    assert is_at(marked, hit, b"Feedback-ID")
+    assert hit.severity is Severity.WARNING
 
 
 @pytest.mark.parametrize(
@@ -131,10 +139,10 @@ def signed(*signatures: tuple[str, tuple[bytes, ...], str], **fields: str) -> tu
 @pytest.mark.parametrize(
     ("signatures", "words"),
     [
-        ([("shop.example", BOTH[:2], "")], "names both"),
+        ([("shop.example", BOTH[:2], "")], "both List-Unsubscribe fields"),
         ([("esp.example", BOTH, "")], "no signature is of the From domain"),
         ([("shop.example", BOTH, "bad b=")], "no signature is of the From domain"),
-        ([("esp.example", BOTH, ""), ("mail.shop.example", (b"from",), "")], "names both"),
+        ([("esp.example", BOTH, ""), ("mail.shop.example", (b"from",), "")], "both List-Unsubscribe fields"),
     ],
 )
 def test_one_click_that_is_not_signed(signatures: list[tuple[str, tuple[bytes, ...], str]], words: str) -> None:
@@ -159,7 +167,7 @@ def test_one_click_that_is_signed() -> None:
     ("value", "at", "words"),
     [
         ("https://shop.example/u", b"List-Unsubscribe", "no URI in < >"),
-        ("<https://shop.example/a b>", b"https:", "with a blank in"),
+        ("<https://shop.example/a b>", b"https:", "a space in it"),
         ("<https://shop.example/a\r\n b>", b"https:", "folded within"),
         ("<http://shop.example/u>", b"http:", "neither https: nor mailto: (http)"),
         ("<shop.example/u>", b"shop.example/u", "(no scheme)"),
@@ -173,6 +181,17 @@ def test_list_unsubscribe_that_is_malformed(value: str, at: bytes, words: str) -
     assert words in hit.message
     assert is_at(message, hit, at)
     assert severities("BLK004", message) == [Severity.WARNING]
+
+
+def test_two_fields_of_which_a_reader_takes_one() -> None:
+    message = letter("x", **GOOD, **{"list-unsubscribe": "<https://shop.example/u>"})
+    hit = only(hits("BLK004", message))
+    assert "2 List-Unsubscribe: fields" in hit.message
+    assert is_at(message, hit, b"list-unsubscribe: ")
+    mixed = letter(
+        "x", **{**GOOD, "List-Unsubscribe": "<mailto:u@x.example>", "list-unsubscribe": "<https://x.example>"}
+    )
+    assert hits("BLK002", mixed) == []
 
 
 @pytest.mark.parametrize(

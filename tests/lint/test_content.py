@@ -78,9 +78,9 @@ def test_types_that_pass(name: str) -> None:
 
 def test_a_disguise_is_named() -> None:
     (hit,) = hits("CNT001", letter_of(TEXT, file("invoice.pdf.exe")))
-    assert "behind another one" in hit.message
+    assert "behind another ending" in hit.message
     (hit,) = hits("CNT001", letter_of(TEXT, file("setup.exe")))
-    assert "behind another one" not in hit.message
+    assert "behind another ending" not in hit.message
 
 
 def test_a_name_that_is_turned_around() -> None:
@@ -200,6 +200,8 @@ def test_deceptive_links(url: str, text: str, words: str) -> None:
         ("tel:+4912345", "shop.com"),
         ("#top", "www.shop.com"),
         ("https://social.example/@ann", "Ann"),
+        ("https://eur01.safelinks.protection.outlook.com/?url=https%3A%2F%2Fwww.shop.com", "https://www.shop.com/"),
+        ("https://urldefense.com/v3/__https://www.shop.com__;!!x", "https://www.shop.com/"),
         ("https://drive.example/d/1", "report.pdf"),
         ("https://drive.example/d/1", "Chapter 1.2"),
         ("https://youtu.be/x", "Watch"),
@@ -293,6 +295,8 @@ def test_leftovers_in_a_page(left: str) -> None:
         "diff --git a/x b/x\n+  <p>{% if user %}{{ user }}{% endif %}</p>\n",
         "array[first name] of {name} at /users/{name}/x\n",
         "\u00abBonjour\u00bb, dit-il.\n",
+        "Cliquez sur \u00ab Pr\u00e9nom \u00bb, puis sur \u00abEmail\u00bb.\n\n## Subject ##\n",
+        "A patch.\n---\n@@ -1,2 +1,2 @@ void f()\n-Dear {{name}}\n+Dear {{first_name}}\n",
     ],
 )
 def test_honest_text(text: str) -> None:

@@ -49,7 +49,7 @@ def test_what_a_stranger_wrote_is_shown_harmless() -> None:
     (finding,) = ask("ENV001", Envelope(b"a\x1b[31m@b"))
     assert finding.evidence.text == "<a [31m@b>"
     (finding,) = ask("ENV004", Envelope("a@b\x85c".encode()))
-    assert finding.message.endswith("b c is a single label, no full domain name")
+    assert finding.message.endswith("b c is a single label, not a full domain name")
 
 
 @pytest.mark.parametrize(

@@ -101,9 +101,9 @@ def test_text_beside_it(message: Message) -> None:
 @pytest.mark.parametrize(
     ("html", "words", "at"),
     [
-        ("<p>x</p><table><tr><td>x</td></tr>", "<table> is not closed: 1 are opened in the HTML, 0 closed", "<table"),
-        ("<p>x</p><TABLE><table></table>", "<table> is not closed: 2 are opened", ""),
-        ("<p>x</p><!-- note <p>y</p>", "a comment of the HTML is not closed", "<!-- note"),
+        ("<p>x</p><table><tr><td>x</td></tr>", "<table> is not closed: 1 opened in the HTML, 0 closed", "<table"),
+        ("<p>x</p><TABLE><table></table>", "<table> is not closed: 2 opened", ""),
+        ("<p>x</p><!-- note <p>y</p>", "a comment in the HTML is not closed", "<!-- note"),
         ("<style>.a{}<p>x</p>", "<style> is not closed", "<style"),
         ("<p>x</p><a href='https://a.example", "the last tag of the HTML, <a, is not closed", "<a href"),
         ("<p>x</p><script>go()</script>", "<script> is stripped", "<script"),

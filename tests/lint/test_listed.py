@@ -37,6 +37,6 @@ def test_the_senders_domains() -> None:
 
 def test_hosts_of_links() -> None:
     (finding,) = ask("RBL005", LinkListings({"bad.example": (SBL,), "good.example": ()}))
-    assert finding.message == "bad.example, where a link of the message leads, is listed by zen.spamhaus.org: SBL"
-    assert finding.fix.startswith("take the link to bad.example out")
+    assert finding.message == "bad.example, to which a link of the message leads, is listed by zen.spamhaus.org: SBL"
+    assert finding.fix.startswith("remove the link to bad.example")
     assert ask("RBL005", LinkListings({})) == []

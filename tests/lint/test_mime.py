@@ -68,6 +68,13 @@ def test_newlines_that_stand_alone(body: bytes, at: bytes, octet: str) -> None:
     assert is_at(given_, hit, at)
 
 
+def test_a_nul_in_the_body() -> None:
+    given_ = letter(b"one\r\ntwo\0three\r\n")
+    hit = only(hits("MIM002", given_))
+    assert hit.message == "the body has a NUL"
+    assert is_at(given_, hit, b"\0")
+
+
 def test_newlines_that_do_not() -> None:
     assert hits("MIM002", letter(b"one\r\n\r\n.\r\ntwo")) == []
     assert hits("MIM002", Message(b"X: a\nb\r\n\r\nbody\r\n")) == []  # HDR005's
@@ -81,12 +88,13 @@ def test_newlines_that_do_not() -> None:
     [
         (Envelope(b""), TAKES_8BIT, "8bit", "MAIL did not say", Severity.ERROR),
         (DECLARED, Offers(frozenset({"SIZE"})), "8bit", "does not offer 8BITMIME", Severity.ERROR),
-        (DECLARED, TAKES_8BIT, "7bit", "says it is '7bit'", Severity.WARNING),
-        (DECLARED, TAKES_8BIT, "quoted-printable", "says it is 'quoted-printable'", Severity.WARNING),
+        (DECLARED, TAKES_8BIT, "7bit", "declared as '7bit'", Severity.WARNING),
+        (DECLARED, TAKES_8BIT, "-", "without a Content-Transfer-Encoding", Severity.WARNING),
+        (DECLARED, TAKES_8BIT, "quoted-printable", "declared as 'quoted-printable'", Severity.WARNING),
     ],
 )
 def test_octets_above_127(envelope: Envelope, offers: Offers, encoding: str, words: str, severity: Severity) -> None:
-    given_ = letter(b"one\r\ncaf\xc3\xa9\r\n", Content_Transfer_Encoding=encoding)
+    given_ = letter(b"one\r\ncaf\xc3\xa9\r\n", Content_Transfer_Encoding=encoding)  # "-" is none
     [finding] = ask("MIM003", given_, envelope, offers)
     assert words in finding.message
     assert finding.severity is severity
@@ -117,14 +125,19 @@ BASE64 = base64.encodebytes(b"some octets of a file" * 9).replace(b"\n", b"\r\n"
         (letter("x", "multipart/mixed"), b"Content-Type", "has no boundary"),
         (letter("x", "multipart/mixed; boundary=b"), b"Content-Type", "does not occur"),
         (letter("--b\n\nx\n", "multipart/mixed; boundary=b"), b"Content-Type", "closing delimiter"),
-        (letter_of(part("x", "text/plain"), Content_Transfer_Encoding="base64"), b"Content-Transfer", "never base64"),
+        (letter_of(b"Content-Type: text/html\r\n<p>x"), b"<p>", "empty line below the header missing?"),
+        (
+            letter_of(part("x", "text/plain"), Content_Transfer_Encoding="base64"),
+            b"Content-Transfer",
+            "may not be base64",
+        ),
         (letter("x", Content_Transfer_Encoding="8-bit"), b"Content-Transfer", "'8-bit' is unknown"),
         (letter("x", "text/plain; charset=x-none"), b"Content-Type", "'x-none' is unknown"),
         (letter("x", "plain"), b"Content-Type", "'plain' is not a type"),
         (
             letter(BASE64 + b"_____\r\nFooter\r\n", Content_Transfer_Encoding="base64"),
             b"_____",
-            "octets that are no Base64",
+            "octets that are not Base64",
         ),
         (letter(b"YWI=\r\nYWM=\r\n", Content_Transfer_Encoding="base64"), b"YWM=", "padding"),
     ],

@@ -59,7 +59,9 @@ def test_paths_that_are_not(path: bytes, words: str) -> None:
     assert not fault.is_odd
 
 
-@pytest.mark.parametrize("path", [b"a..b@b.example", b".a@b.example", b"a.@b.example", b"a@b_c.example"])
+@pytest.mark.parametrize(
+    "path", [b"a..b@b.example", b".a@b.example", b"a.@b.example", b"a@b_c.example", b"a@b.example.", b"a@192.0.2.1"]
+)
 def test_paths_that_are_odd_and_used(path: bytes) -> None:
     fault = path_fault(path, utf8=False)
     assert fault is not None

@@ -7,6 +7,7 @@ from ipaddress import IPv4Address, IPv6Address
 import pytest
 
 from smtpguard.lint.facts import Offers, RcptDomain
+from smtpguard.lint.recipients import mx_fault
 from smtpguard.mail.session import Envelope, Recipient
 from smtpguard.mailauth.dns import Answer, IpAddress, Mx, Status
 from tests.lint.asking import ask, severities
@@ -84,7 +85,8 @@ def test_domains(code: str, hit: set[str]) -> None:
         ({"mx.example.com": (NONE, NONE)}, "no address"),
         ({"mx.example.com": at("127.0.0.1")}, "only private addresses (127.0.0.1)"),
         ({"mx.example.com": at("10.0.0.1", "fd00::1")}, "only private"),
-        ({"mx.example.com": at("192.0.2.1", canonical="other.example")}, "CNAME"),
+        ({"mx.example.com": at("192.0.2.1", canonical="other.example")}, ""),
+        ({"mx.example.com": at("10.0.0.1", canonical="other.example")}, "only private"),
         ({"192.0.2.1": at("192.0.2.1")}, "an address, not a name"),
         ({"a.example": (NX, NX), "b.example": at("192.168.1.1")}, "a.example: no such name; b.example: only private"),
         ({"a.example": (NX, NX), "b.example": at("192.0.2.1")}, ""),
@@ -99,6 +101,11 @@ def test_rcpt_mx_unusable(hosts: dict[str, tuple[Answer[IpAddress], ...]], words
     for finding in found:
         assert words in finding.message
         assert "example.com. MX 10" in finding.evidence.text
+
+
+def test_an_alias_is_no_host_to_name_although_mail_reaches_it() -> None:
+    assert mx_fault("mx.example.com", at("192.0.2.1", canonical="other.example")) == "an alias (CNAME)"
+    assert mx_fault("mx.example.com", at("192.0.2.1")) == ""
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,8 @@ MANY = {f"n{number}.example.net": [{"A": "192.0.2.1"}] for number in range(11)}
         ("v=spf1 ip4:203.0.113.7 a/8 -all", OURS, {"SPF007"}),
         ("v=spf1 ip6:2000::/3 ip4:203.0.113.7 -all", OURS, {"SPF007"}),
         ("v=spf1 ptr:n1.example.net ip4:203.0.113.7 -all", OURS, {"SPF007"}),
+        ("v=spf1 ip4:203.0.113.7 include=n1.example.net -all", OURS, {"SPF007"}),
+        ("v=spf1 ip4:203.0.113.7 ra=postmaster op=dkim -all", OURS, set()),
         ("v=spf1 ip4:203.0.0.0/9 ?ip4:0.0.0.0/0 -all", OURS, set()),
         ("v=spf1 ip4:203.0.113.7 -all", BOTH, {"SPF008"}),
         ("v=spf1 ip4:203.0.113.7 ~all", BOTH, {"SPF008"}),
@@ -83,6 +85,8 @@ async def test_a_fault_of_the_dns_is_no_finding() -> None:
 
 
 async def test_what_is_wrong_is_named_with_the_record() -> None:
+    lost = (await found("v=spf1 ip4:203.0.113.7 ip6=2001:db8::1 -all"))["SPF007"]
+    assert lost.message.endswith("suspicious terms: ip6=2001:db8::1 (write ip6:)")
     broken = (await found("v=spf1 ipv4:203.0.113.7 -all"))["SPF002"]
     assert "ipv4:203.0.113.7" in broken.message
     assert broken.evidence.text == 'example.com. TXT "v=spf1 ipv4:203.0.113.7 -all"'

@@ -29,6 +29,8 @@ from smtpguard.mail.header import codec_of, date, decoded, encoded_words, lenien
         ("ks_c_5601-1987", b"\xbe\xc8", "안"),
         ("x-user-defined", b"\xe9", "é"),
         ("unknown-8bit", b"\xe9", "é"),
+        ("csISO2022JP", b"\x1b$B$3$s\x1b(B", "こん"),
+        ("ISO_8859-1:1987", b"caf\xe9", "café"),
     ],
 )
 def test_text_of_octets_in_a_charset(charset: str, octets: bytes, text: str) -> None:
@@ -82,12 +84,12 @@ def test_decoded(value: bytes, text: str) -> None:
         (b"=?utf-8?B?Zmluc?=", "Base64"),
         (b"=?utf-8?B?Zm9v!?=", "Base64"),
         (b"=?utf-8?q?a=zz?=", "hexadecimal"),
-        (b"=?utf-8?q?a b?=", "blank"),
-        (b"=?utf-8?B?Zmlu\r\n ZQ==?=", "blank"),
+        (b"=?utf-8?q?a b?=", "space"),
+        (b"=?utf-8?B?Zmlu\r\n ZQ==?=", "space"),
         (b"=?utf-8?q?=C3?=", "not utf-8"),
         (b"=?us-ascii?q?=C3?=", "not us-ascii"),
         (b"=?x-none?q?a?=", "unknown"),
-        (b"=?utf-8?x?a?=", "X is no encoding"),
+        (b"=?utf-8?x?a?=", "X is not an encoding"),
     ],
 )
 def test_what_is_wrong_with_an_encoded_word(word: bytes, fault: str) -> None:

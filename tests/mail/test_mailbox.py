@@ -42,6 +42,7 @@ from smtpguard.mail.mailbox import VALUE_LIMIT, mailboxes
         # no address
         (b" Ann", [("Ann", "")]),
         (b" Ann <>", [("Ann", "")]),
+        (b" Ann <mailto:ann@example.org>", [("Ann", "")]),
         (b" Ann <ann>", [("Ann", "")]),
         (b" Ann <ann@example.org", [("Ann", "")]),
         (b" <<ann@example.org>>", [("", "")]),

@@ -373,10 +373,10 @@ GOOD = b"v=1; a=rsa-sha256; c=relaxed; d=example.com; s=sel; h=from:to; bh=AAAA;
         (b"h=from", b"i=@other.com; h=from", "i= is not of"),
         (b"h=from", b"i=@notexample.com; h=from", "i= is not of"),
         (b"h=from", b"v=1; h=from", "v= stands twice"),
-        (b"h=from", b"novalue; h=from", "'novalue' is no tag=value"),
-        (b"h=from", b"1=1; h=from", "'1' is no tag=value"),
+        (b"h=from", b"novalue; h=from", "'novalue' is not tag=value"),
+        (b"h=from", b"1=1; h=from", "'1' is not tag=value"),
         (b"h=from", b"n=\x01; h=from", "control character"),
-        (b"h=from", b"a\r\n b; h=from", "'a   b' is no tag=value"),
+        (b"h=from", b"a\r\n b; h=from", "'a   b' is not tag=value"),
         (b"rsa-sha256", b"rsa\r\n -sha256", "a=rsa   -sha256 is no"),
     ],
 )

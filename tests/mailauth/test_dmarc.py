@@ -74,9 +74,9 @@ def test_case_and_blanks_are_free_where_the_grammar_lets_them(record: bytes) -> 
 MENDED = [
     # tags behind v=DMARC1, p that counts, sp that counts, what is wrong
     ("p=reject; new=1; x_y=2", "reject", "", ()),
-    ("p=reject; foo", "reject", "", ("foo is no tag",)),
+    ("p=reject; foo", "reject", "", ("foo is not a tag",)),
     ("p=reject; ;", "reject", "", ()),
-    ("p=reject; p=none", "reject", "", ("a second p=",)),
+    ("p=reject; p=none", "reject", "", ("there is a second p=",)),
     ("p=reject; adkim=strict", "reject", "", ("adkim=strict is not known",)),
     (
         "p=reject; aspf=; t=maybe; psd=x",
@@ -84,23 +84,23 @@ MENDED = [
         "",
         ("aspf= is not known", "t=maybe is not known", "psd=x is not known"),
     ),
-    ("p=reject; rua=a@example.com", "reject", "", ("rua: a@example.com is no URI",)),
-    ("p=reject; rua=mailto:b, mailto:a@example.com", "reject", "", ("rua: mailto:b is no URI",)),
-    ("rua=mailto:a@example.com", "none", "", ("p= is missing, it counts as p=none",)),
-    ("p=block; rua=mailto:a@b", "none", "", ("p=block is none of none, quarantine, reject, it counts as p=none",)),
+    ("p=reject; rua=a@example.com", "reject", "", ("rua: a@example.com is not a URI",)),
+    ("p=reject; rua=mailto:b, mailto:a@example.com", "reject", "", ("rua: mailto:b is not a URI",)),
+    ("rua=mailto:a@example.com", "none", "", ("p= is missing: it counts as p=none",)),
+    ("p=block; rua=mailto:a@b", "none", "", ("p=block is not none, quarantine or reject: it counts as p=none",)),
     (
         "p=reject; sp=no; rua=mailto:a@b",
         "none",
         "",
-        ("sp=no is none of none, quarantine, reject, it counts as p=none",),
+        ("sp=no is not none, quarantine or reject: it counts as p=none",),
     ),
     (
         "p=reject; sp=none; np=; rua=mailto:a@b",
         "none",
         "",
-        ("np= is none of none, quarantine, reject, it counts as p=none",),
+        ("np= is not none, quarantine or reject: it counts as p=none",),
     ),
-    ("p=r\u00e4ject; rua=mailto:a@b", "none", "", ("p=r\u00e4ject is no tag", "p= is missing, it counts as p=none")),
+    ("p=r\u00e4ject; rua=mailto:a@b", "none", "", ("p=r\u00e4ject is not a tag", "p= is missing: it counts as p=none")),
 ]
 
 
@@ -376,7 +376,7 @@ async def test_problems_name_the_place() -> None:
             junk,
             "ignored, for it does not begin with v=DMARC1 and a semicolon: \\xe2\\x80\\x9cv=DMARC1; p=none",
         ),
-        (bad, "p=monitor is none of none, quarantine, reject, and without rua= no receiver applies the record"),
+        (bad, "p=monitor is not none, quarantine or reject: without rua= no receiver applies the record"),
     ):
         for found in await both(records, "example.com"):
             assert found.problems == (f"_dmarc.example.com: {problem}",)
@@ -390,7 +390,7 @@ async def test_problems_above_the_organizational_domain_are_not_ours() -> None:
         "a__example__bank": N + "; x",
     }
     found = await walk(zone(**records), "a.example.bank")
-    assert found.problems == ("_dmarc.a.example.bank: x is no tag",)
+    assert found.problems == ("_dmarc.a.example.bank: x is not a tag",)
 
 
 async def test_ttl_and_staleness_are_those_of_the_weakest_answer() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from smtpguard.mailauth.domains import is_public_suffix, organizational, to_ascii
+from smtpguard.mailauth.domains import organizational, to_ascii
 
 
 @pytest.mark.parametrize(
@@ -54,11 +54,3 @@ def test_a_name_is_what_can_be_asked_for_or_nothing(typed: str, name: str) -> No
 )
 def test_the_organizational_domain_is_one_label_above_a_public_suffix(domain: str, organization: str) -> None:
     assert organizational(domain) == organization
-
-
-def test_a_public_suffix_is_known() -> None:
-    assert [name for name in ("com", "co.uk", "github.io", "example.com", "") if is_public_suffix(name)] == [
-        "com",
-        "co.uk",
-        "github.io",
-    ]

@@ -194,7 +194,7 @@ async def test_what_is_no_domain_has_no_spf_and_is_not_asked_for(domain: str) ->
     zone = Zone({})
     found = await result(zone, domain=domain)
     assert (found.status, found.ttl, zone.asked) == ("none", 0, [])
-    assert found.problem.endswith("is no domain name of two labels or more")
+    assert found.problem.endswith("is not a domain name of two labels or more")
 
 
 async def test_a_name_beyond_ascii_is_asked_for_by_its_a_label() -> None:
@@ -547,27 +547,28 @@ async def test_ttl_and_staleness_are_those_of_the_weakest_answer() -> None:
 @pytest.mark.parametrize(
     ("record", "term", "offset", "said"),
     [
-        ("v=spf1 a:192.0.2.1 -all", "a:192.0.2.1", 7, "an address is no domain: write ip4:192.0.2.1"),
-        ("v=spf1 mx ip4:2001:db8::1", "ip4:2001:db8::1", 10, "2001:db8::1 is no IPv4 address: write ip6:"),
-        ("v=spf1 ip6:192.0.2.1", "ip6:192.0.2.1", 7, "192.0.2.1 is no IPv6 address: write ip4:"),
-        ("v=spf1 ip4:192.0.2.300", "ip4:192.0.2.300", 7, "192.0.2.300 is no IPv4 address"),
+        ("v=spf1 a:192.0.2.1 -all", "a:192.0.2.1", 7, "an address is not a domain: write ip4:192.0.2.1"),
+        ("v=spf1 mx ip4:2001:db8::1", "ip4:2001:db8::1", 10, "2001:db8::1 is not an IPv4 address: write ip6:"),
+        ("v=spf1 ip6:192.0.2.1", "ip6:192.0.2.1", 7, "192.0.2.1 is not an IPv6 address: write ip4:"),
+        ("v=spf1 ip4:192.0.2.300", "ip4:192.0.2.300", 7, "192.0.2.300 is not an IPv4 address"),
         ("v=spf1 ipv4:192.0.2.1", "ipv4:192.0.2.1", 7, "there is no mechanism ipv4: write ip4:"),
         ("v=spf1 redirect:b.example", "redirect:b.example", 7, "there is no mechanism redirect: write redirect="),
         ("v=spf1 -al", "-al", 7, "there is no mechanism al"),
         ("v=spf1 include:", "include:", 7, "a domain is missing"),
         ("v=spf1 include", "include", 7, "include: wants a domain"),
-        ("v=spf1 include:example", "include:example", 7, "example is no domain name of two labels or more"),
+        ("v=spf1 include:example", "include:example", 7, "example is not a domain name of two labels or more"),
         ("v=spf1 all/8", "all/8", 7, "/8 may not follow all"),
+        ("v=spf1 a/24/64", "a/24/64", 7, "may not follow a: two slashes stand before the prefix length of IPv6"),
         ("v=spf1 a/40", "a/40", 7, "a prefix length is at most 32"),
         ("v=spf1 ip4:192.0.2.0/24/8", "ip4:192.0.2.0/24/8", 7, "ip4: wants an address and at most one prefix length"),
         ("v=spf1 a:%{z}.example", "a:%{z}.example", 7, "macro letter z is not known here"),
         ("v=spf1 a:%{d0}", "a:%{d0}", 7, "%{d0} keeps 0 parts"),
-        ("v=spf1 a:x%y.example", "a:x%y.example", 7, "%y.example is no macro"),
+        ("v=spf1 a:x%y.example", "a:x%y.example", 7, "%y.example is not a macro"),
         ("v=spf1 mx -all;", "-all;", 10, "neither a mechanism nor a modifier"),
-        ("v=spf1 a\r -all", "a\r", 7, "a\\r: only printable ASCII and blanks may stand in a record"),
-        ("v=spf1 \u201ca\u201d", "\u00e2\u0080\u009ca\u00e2\u0080\u009d", 7, "only printable ASCII and blanks may"),
+        ("v=spf1 a\r -all", "a\r", 7, "a\\r: a record may hold only printable ASCII and spaces"),
+        ("v=spf1 \u201ca\u201d", "\u00e2\u0080\u009ca\u00e2\u0080\u009d", 7, "a record may hold only printable ASCII"),
         ("v=spf1 exp=a.example exp=b.example", "exp=b.example", 21, "a second exp="),
-        ("spf1 -all", "spf1 -all", 0, "the record does not begin with v=spf1 and a blank"),
+        ("spf1 -all", "spf1 -all", 0, "the record does not begin with v=spf1 and a space"),
     ],
 )
 def test_a_syntax_error_names_its_term(record: str, term: str, offset: int, said: str) -> None:

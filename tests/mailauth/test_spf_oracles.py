@@ -3,7 +3,8 @@
 The made-up zones leave out what the two libraries do in their own way: pyspf counts a redirect= that it never follows
 and asks for %{p} of terms that it never meets, both look up all that a `ptr` or an `mx` could want where we stop at the
 match; Mail::SPF lets ip6:::/0 match IPv4, as RFC 4408 had it. So limits are tried without redirect=, and hosts behind
-MX and PTR have addresses of both kinds. pyspf reads no macro in a modifier that it does not know (`x=%{`).
+MX and PTR have addresses of both kinds. pyspf reads no macro in a modifier that it does not know (`x=%{`), Mail::SPF a
+macro only when it comes to the term: where RFC 7208 4.6 has a syntax error anywhere end the check, it may pass before.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from smtpguard.mailauth.dns import Answer, Mx, Status
@@ -62,8 +63,9 @@ MACROS: Final = [
     *("%{i}.list.example.com", "%{ir}.%{v}.list.%{o}", "%{l}.example.com", "%{l1r-}.%{d2}", "%{lr+-}.example.com"),
     *("%{o}", "%{d}", "%{d2r}.example.com", "%{h}", "%{H}.example.com", "h%{d4}", "%{s}", "h0%%.example.com"),
 ]
+BROKEN_MACROS: Final = ["a:%{x}.example.com", "a:%i.example.com"]
 BROKEN: Final = [
-    *("what", "a:", "a:example", "a/33", "a//129", "a:%{x}.example.com", "a:%i.example.com", "include", "exists"),
+    *("what", "a:", "a:example", "a/33", "a//129", *BROKEN_MACROS, "include", "exists"),
     *("ip4:192.0.2", "ip4:192.0.2.1/33", "ip4:192.0.2.1/024", "ip6:192.0.2.1", "ip6:2001:db8::/129", "ptr/24"),
     *("all:x", "all.", "redirect:d1.example.com", "exp=", "a:h0.example.com:25", "1x=y", "mx:h0.example.-com"),
 ]
@@ -257,6 +259,7 @@ def test_made_up_zones_as_pyspf_has_them(pyspf: Oracle, data: dict[str, Entries]
 @settings(max_examples=60)
 @given(zones(), POOL(IPS))
 def test_made_up_zones_as_mail_spf_has_them(mail_spf: Oracle, data: dict[str, Entries], ip: str) -> None:
+    assume(not any(term in str(data[domain]) for domain in DOMAINS for term in BROKEN_MACROS))
     assert synchronous(data, ip) == mail_spf(data, ip)
 
 

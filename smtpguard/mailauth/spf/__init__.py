@@ -5,10 +5,11 @@ record is evaluated for every address that mail may leave from, and each step is
 """
 
 from smtpguard.mailauth.spf.evaluation import check
-from smtpguard.mailauth.spf.record import Mechanism, Modifier, Record, SpfSyntaxError, parse
+from smtpguard.mailauth.spf.record import MECHANISMS, Mechanism, Modifier, Record, SpfSyntaxError, parse
 from smtpguard.mailauth.spf.result import Result, SpfStatus, Step
 
 __all__ = [
+    "MECHANISMS",
     "Mechanism",
     "Modifier",
     "Record",

@@ -68,7 +68,7 @@ async def check(
     """
     name = to_ascii(domain)
     if "." not in name or name[0] == "[":  # RFC 7208 4.3
-        problem = f"{ascii(domain)[1:-1]} is no domain name of two labels or more"
+        problem = f"{ascii(domain)[1:-1]} is not a domain name of two labels or more"
         nothing = Result(SpfStatus.NONE, domain, problem=problem)
         return dict.fromkeys(addresses, nothing)
     identity = _Identity(name, local or "postmaster", helo, receiver, now)

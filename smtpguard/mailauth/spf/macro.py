@@ -73,7 +73,7 @@ def parse(text: str, letters: frozenset[str] = EXPLANATION_LETTERS) -> MacroStri
         piece = _PIECE.match(text, at)
         if piece is None:
             shown = ascii(text[at : at + 12])[1:-1]
-            raise ValueError(f"{shown} is no macro" if text[at] == "%" else f"{shown} is not printable ASCII")
+            raise ValueError(f"{shown} is not a macro" if text[at] == "%" else f"{shown} is not printable ASCII")
         letter, digits, reverse, delimiters, escape, literal = piece.groups()
         if letter:
             if letter.lower() not in letters:
@@ -98,8 +98,8 @@ def parse_domain(text: str) -> MacroString:
     literal = last[6]
     if literal and not _TOPLABEL.fullmatch(literal, max(0, literal.rfind(".", 0, -1))):
         if _NUMBERS.fullmatch(text):
-            raise ValueError(f"an address is no domain: write ip4:{text}")
-        raise ValueError(f"{text} is no domain name of two labels or more")
+            raise ValueError(f"an address is not a domain: write ip4:{text}")
+        raise ValueError(f"{text} is not a domain name of two labels or more")
     return spec
 
 

@@ -105,6 +105,7 @@ _SHAPES: Final = {
     "ptr": _Shape("optional"),
     "exists": _Shape("required"),
 }
+MECHANISMS: Final = frozenset({*_SHAPES, "ip4", "ip6"})
 _QUALIFIERS: Final = {
     "": SpfStatus.PASS,
     "+": SpfStatus.PASS,
@@ -147,7 +148,7 @@ def parse(record: bytes | str) -> Record:
 def _parse(record: bytes) -> Record:
     text = record.decode("latin-1")
     if not is_spf(record):
-        raise SpfSyntaxError(text[:20], 0, "the record does not begin with v=spf1 and a blank")
+        raise SpfSyntaxError(text[:20], 0, "the record does not begin with v=spf1 and a space")
     terms = tuple(_terms(text))
     redirect, explanation = (_only(terms, name) for name in ("redirect", "exp"))
     return Record(text, terms, tuple(_steps(terms)), redirect, explanation)
@@ -164,7 +165,7 @@ def _terms(text: str) -> Iterator[Mechanism | Modifier]:
 
 def _term(text: str, offset: int) -> Mechanism | Modifier:
     if not (text.isascii() and text.isprintable()):
-        raise ValueError("only printable ASCII and blanks may stand in a record")
+        raise ValueError("a record may hold only printable ASCII and spaces")
     modifier = _MODIFIER.fullmatch(text)
     if modifier is not None:
         name = modifier[1].lower()
@@ -187,7 +188,8 @@ def _term(text: str, offset: int) -> Mechanism | Modifier:
         split = _PREFIXES.fullmatch(rest)
         target, prefix4, prefix6 = split.groups("") if split else (rest, "", "")
     if target and (shape.domain == "none" or target[0] != ":"):
-        raise ValueError(f"{target} may not follow {name}")
+        hint = ": two slashes stand before the prefix length of IPv6" if target.count("/") == 2 else ""
+        raise ValueError(f"{target} may not follow {name}{hint}")
     if not target and shape.domain == "required":
         raise ValueError(f"{name}: wants a domain")
     return Mechanism(
@@ -220,7 +222,7 @@ def _network(name: str, rest: str) -> IPv4Network | IPv6Network:
     except ValueError:
         other = "ip6" if name == "ip4" else "ip4"
         hint = f": write {other}:" if (":" in found[1]) is (name == "ip4") else ""
-        raise ValueError(f"{found[1]} is no IPv{name[2]} address{hint}") from None
+        raise ValueError(f"{found[1]} is not an IPv{name[2]} address{hint}") from None
 
 
 def _only(terms: tuple[Mechanism | Modifier, ...], name: str) -> Modifier | None:
