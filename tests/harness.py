@@ -222,3 +222,12 @@ MESSAGE = b"From: <a@s.example>\r\nMessage-ID: <1@s.example>\r\nSubject: test\r\
 def open_descriptors() -> int:
     """How many this process has open."""
     return len(os.listdir("/proc/self/fd"))
+
+
+def what_is_open() -> dict[str, str]:
+    """The same by number: the file, or the socket as /proc/net has it."""
+    found = {}
+    for number in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):  # of the listing itself
+            found[number] = os.readlink(f"/proc/self/fd/{number}")
+    return found
