@@ -122,7 +122,9 @@ class Wire(SMTP, ABC):
             self.broke(error)
 
     def data_received(self, data: bytes) -> None:
-        self._seen = self.loop.time()
+        # A command has `idle_s` for all of it: who drips one that never ends would keep a session for ever
+        if self._sink is not None or not (self._buffer or self._skipping) or b"\n" in data:
+            self._seen = self.loop.time()
         try:
             if self._sink is not None:
                 self._drink(data)

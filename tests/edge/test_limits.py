@@ -203,6 +203,23 @@ async def test_who_makes_progress_is_not_idle() -> None:
         assert code(await client.reply()) == "250 2.0.0"
 
 
+@pytest.mark.parametrize("already", [b"N", b"N" * 9000], ids=["short", "too long"])
+async def test_a_command_that_never_ends_is_idle(already: bytes) -> None:
+    async with relay(listen='idle_timeout = "1s"') as guard, Client(guard.smtp) as client:
+        assert code(await client.reply()) == "220"
+        client.send(already)
+
+        async def drip() -> None:
+            while True:
+                client.send(b"O")
+                await asyncio.sleep(0.1)  # the subject of this test
+
+        dripping = asyncio.create_task(drip())
+        assert code(await client.reply()) == "421 4.4.2"
+        dripping.cancel()
+        assert await client.ended()
+
+
 async def test_who_waits_for_the_next_hop_is_not_idle() -> None:
     slow = Script({"MAIL": Delay(1.3), "DOT": Delay(1.3)})
     patient = 'timeout = { connect = "5s", command = "5s", data = "5s", final = "5s" }'
