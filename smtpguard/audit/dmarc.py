@@ -13,10 +13,11 @@ from typing import Final, NamedTuple
 
 from smtpguard.audit.line import Line, judged, unknown
 from smtpguard.lint.facts import Dmarc
+from smtpguard.mail.domain import to_ascii
 from smtpguard.mailauth import dmarc
 from smtpguard.mailauth.dmarc import Policy
 from smtpguard.mailauth.dns import Answer, Resolver
-from smtpguard.mailauth.domains import organizational, to_ascii
+from smtpguard.mailauth.domains import organizational
 from smtpguard.mailauth.tags import TagError, parse_tags
 
 _RULES: Final = ("DMA003", "DMA004", "DMA006")

@@ -15,8 +15,8 @@ from typing import Final, Literal, NamedTuple
 
 from smtpguard.audit import dkim, dmarc, egress, inbound, spf, views
 from smtpguard.audit.line import Line
+from smtpguard.mail.domain import to_ascii
 from smtpguard.mailauth.dns import IpAddress, Resolver
-from smtpguard.mailauth.domains import to_ascii
 
 Verdict = Literal["ok", "warn", "fail", "unknown"]
 

@@ -35,9 +35,9 @@ from smtpguard.cli.summary import console
 from smtpguard.config import ConfigError, load_tables
 from smtpguard.config.secrets import FileError
 from smtpguard.edge.dnsquery import server
+from smtpguard.mail.domain import to_ascii
 from smtpguard.mail.reply import clean
 from smtpguard.mailauth.dns import IpAddress
-from smtpguard.mailauth.domains import to_ascii
 
 TABLES: Final = ("sender", "lint", "next_hop", "relay")
 _COLUMN: Final = 10

@@ -19,10 +19,10 @@ from smtpguard.edge.inspection import Inspections
 from smtpguard.edge.volume import Volume
 from smtpguard.lint import Action, Finding, Report, Ruleset
 from smtpguard.lint.facts import Signing
+from smtpguard.mail.domain import to_ascii
 from smtpguard.mail.octets import Buffer
 from smtpguard.mail.session import Envelope
 from smtpguard.mailauth.dns import IpAddress
-from smtpguard.mailauth.domains import to_ascii
 
 DNS_WITHIN_S: Final = 15.0
 _OF_OUR_NAME: Final = dict.fromkeys(("NET004", "NET005", "SPF005"), Action.OFF)

@@ -26,7 +26,7 @@ Action = Literal["off", "observe", "defer", "reject"]
 class SenderSettings(Section):
     """[sender]"""
 
-    domains: Domains = key([], "our domains; `check` audits them")
+    domains: Domains = key([], "our domains; watched on blocklists, audited by `check`")
     dkim_selectors: Names = key([], "the selectors of their DKIM keys")
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final, NamedTuple, TypeVar
 
+from smtpguard.mail.domain import to_ascii
 from smtpguard.mail.reply import Verb, clean
 
 Network = IPv4Network | IPv6Network
@@ -239,11 +240,7 @@ def domains(value: object) -> tuple[str, ...]:
     def domain(text: str) -> str:
         if text == "*":
             return text
-        name = text.removeprefix("*.").lower() if _DOMAIN.fullmatch(text) else ""
-        if not name.isascii():
-            from smtpguard.mailauth.domains import to_ascii  # 10 ms that names in ASCII need not pay
-
-            name = to_ascii(name)
+        name = to_ascii(text.removeprefix("*.")) if _DOMAIN.fullmatch(text) else ""
         if not name:
             raise ValueError(f"{shown(text)} is not a domain such as example.org or *.example.org")
         return f"*.{name}" if text.startswith("*.") else name

@@ -29,9 +29,9 @@ from typing import Final, NamedTuple
 
 from smtpguard.config.values import is_ip
 from smtpguard.edge.connect import Address
+from smtpguard.mail.domain import to_ascii
 from smtpguard.mail.reply import FailureKind, HopFailure, Verb
 from smtpguard.mailauth.dns import Answer, IpAddress, Mx, Resolver, Status
-from smtpguard.mailauth.domains import to_ascii
 from smtpguard.policy import Own
 
 MAX_HOSTS: Final = 5

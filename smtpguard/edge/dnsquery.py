@@ -149,7 +149,7 @@ class Servers:
         return self._system_servers
 
     async def ask(self, name: str, rdtype: Rdtype) -> Answer[Any]:
-        """Ask for a name that is one (`mailauth.domains.to_ascii`). Never raises but when cancelled."""
+        """Ask for a name that is one (`mail.domain.to_ascii`). Never raises but when cancelled."""
         question = dns.name.Name([label.encode() for label in name.split(".")] + [b""])
         faults: set[str] = set()
         loop = asyncio.get_running_loop()

@@ -52,9 +52,9 @@ from smtpguard.lint.facts import (
     Signing,
     Spf,
 )
+from smtpguard.mail.domain import to_ascii
 from smtpguard.mail.message import Message
 from smtpguard.mail.session import Envelope, Recipient
-from smtpguard.mailauth.domains import to_ascii
 
 LINT: Final = "lint"
 """Stands for all rules where none could be asked."""

@@ -23,9 +23,10 @@ from smtpguard.edge.volume import Volume
 from smtpguard.flow import NextHop
 from smtpguard.lint import Action, Exemption, Finding, Report, Ruleset
 from smtpguard.lint.facts import Listing, Signing
+from smtpguard.mail.domain import to_ascii
 from smtpguard.mail.session import Envelope
 from smtpguard.mailauth.dns import IpAddress
-from smtpguard.mailauth.domains import organizational, to_ascii
+from smtpguard.mailauth.domains import organizational
 
 WATCH_S: Final = 300.0
 WATCH_WITHIN_S: Final = 30.0

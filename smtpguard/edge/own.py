@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 from smtpguard.flow import Body
 from smtpguard.lint.links import link_domains
+from smtpguard.mail.domain import to_ascii
 from smtpguard.mail.message import Message
 from smtpguard.mailauth import dkim
 from smtpguard.mailauth.dkim_field import Signature
-from smtpguard.mailauth.domains import to_ascii
 
 
 class Own(NamedTuple):

@@ -22,8 +22,8 @@ from typing import Any, Final, Literal, get_args
 
 from smtpguard.edge.dnscache import MAX_ENTRIES, Cache, Key
 from smtpguard.edge.dnsquery import SYSTEM, TOTAL_S, TRY_S, Rdtype, Servers
+from smtpguard.mail.domain import to_ascii
 from smtpguard.mailauth.dns import Answer, IpAddress, Mx, Status, Tlsa
-from smtpguard.mailauth.domains import to_ascii
 
 Purpose = Literal["spf", "dkim", "dmarc", "mx", "ptr", "blocklist", "tlsa", "other"]
 Result = Literal["hit", "answer", "nodata", "nxdomain", "failed", "stale"]

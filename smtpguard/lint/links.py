@@ -12,10 +12,11 @@ from typing import Final
 
 from smtpguard.lint import leftovers
 from smtpguard.lint.finding import Severity
+from smtpguard.mail.domain import to_ascii
 from smtpguard.mail.links import Url, ip_literal, is_link_filter, is_shortener, mixed_scripts, shown_host
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import clean
-from smtpguard.mailauth.domains import organizational, to_ascii
+from smtpguard.mailauth.domains import organizational
 
 Judged = tuple[str, Severity | None]
 """What is wrong, and how severe it is where that is not the rule's own severity."""

@@ -11,7 +11,7 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Final, NamedTuple
 
-from smtpguard.mailauth.domains import MAX_NAME, to_ascii
+from smtpguard.mail.domain import MAX_NAME, to_ascii
 
 MAX_LOCAL: Final = 64
 """Octets before the @ (RFC 5321 4.5.3.1.1)."""

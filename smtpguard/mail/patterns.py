@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import idna
+from smtpguard.mail.domain import to_ascii
 
 
 def matches(patterns: Sequence[str], domain: str) -> bool:
     """Whether a domain in lower case is among the patterns; it always is where there is none."""
     if not patterns:
         return True
-    name = domain if domain.isascii() else _a_labels(domain)
+    name = domain if domain.isascii() else to_ascii(domain) or domain  # what is no name is taken as it stands
     return any(_is_meant(pattern, name) for pattern in patterns)
 
 
@@ -25,10 +25,3 @@ def _is_meant(pattern: str, domain: str) -> bool:
     if pattern.startswith("*."):
         return domain.endswith(pattern[1:])
     return domain == pattern
-
-
-def _a_labels(domain: str) -> str:
-    try:
-        return idna.encode(domain, uts46=True).decode()
-    except idna.IDNAError:  # no name, so nobody's
-        return domain

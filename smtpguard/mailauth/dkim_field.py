@@ -11,8 +11,8 @@ from base64 import b64encode
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+from smtpguard.mail.domain import to_ascii
 from smtpguard.mail.fields import Field
-from smtpguard.mailauth.domains import to_ascii
 from smtpguard.mailauth.tags import BLANKS, TagError, from_base64, parse_tags, shown, without_blanks
 
 KEPT_OCTETS: Final = 4096

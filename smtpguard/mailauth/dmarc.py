@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Literal, NamedTuple, TypeVar
 
+from smtpguard.mail.domain import to_ascii
 from smtpguard.mailauth import domains
 from smtpguard.mailauth.dns import Answer, Resolver, Status
-from smtpguard.mailauth.domains import to_ascii
 
 Disposition = Literal["none", "quarantine", "reject"]
 Mode = Literal["r", "s"]

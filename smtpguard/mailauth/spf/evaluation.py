@@ -15,8 +15,8 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final, TypeVar
 
+from smtpguard.mail.domain import to_ascii
 from smtpguard.mailauth.dns import Answer, IpAddress, Resolver, Status
-from smtpguard.mailauth.domains import to_ascii
 from smtpguard.mailauth.spf import macro
 from smtpguard.mailauth.spf.macro import MacroString
 from smtpguard.mailauth.spf.record import Mechanism, Modifier, Networks, Record, SpfSyntaxError, is_spf, parse

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 from urllib.parse import quote
 
-from smtpguard.mailauth.domains import MAX_NAME
+from smtpguard.mail.domain import MAX_NAME
 
 DOMAIN_LETTERS: Final = frozenset("slodiphv")
 EXPLANATION_LETTERS: Final = DOMAIN_LETTERS | frozenset("crt")  # RFC 7208 7.2
