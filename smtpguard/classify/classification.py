@@ -77,7 +77,7 @@ class Classification(NamedTuple):
 
 
 # what a text is asked for, and in which categories or groups that makes sense
-_LOOKED_UP: Final[Mapping[str, tuple[Callable[[bytes], str], frozenset[str]]]] = {
+_LOOKED_UP: Final[Mapping[str, tuple[Callable[[str], str], frozenset[str]]]] = {
     "ip": (extract.sending_ip, frozenset({"identity", "auth", "reputation", "rate.limited", "content.spam"})),
     "domain": (extract.sender_domain, frozenset({"auth", "sender.invalid", "reputation.domain_listed"})),
     "limit": (extract.limit, frozenset({"message.too_large", "rate.limited", "rate.too_many_recipients"})),
@@ -103,7 +103,7 @@ class Words(NamedTuple):
     has_places: bool
     may_pass: bool
     may_be_listed: bool
-    looked_up: tuple[tuple[str, Callable[[bytes], str]], ...]
+    looked_up: tuple[tuple[str, Callable[[str], str]], ...]
 
     @classmethod
     def of(cls, rule: Rule) -> Words:
@@ -162,8 +162,8 @@ def _confidence(rule: Rule) -> float:
     return _CONFIDENCE[rule.rank.provider, rule.rank.text]
 
 
-def explained(words: Words, text: bytes, provider: str, matched: str, alternatives: tuple[str, ...]) -> Classification:
-    """The classification of the reply `text` (octets on one line), its words filled in from it."""
+def explained(words: Words, text: str, provider: str, matched: str, alternatives: tuple[str, ...]) -> Classification:
+    """The classification of the reply `text` (on one line), its words filled in from it."""
     category = words.category
     ip = domain = limit = results = listed = delisting = ""
     retry = extract.retry_after(text) if words.may_pass else None
@@ -178,9 +178,9 @@ def explained(words: Words, text: bytes, provider: str, matched: str, alternativ
         ip, domain, limit = given.get("ip", ""), given.get("domain", ""), given.get("limit", "")
         if results := given.get("auth_results", ""):
             cause = f"{cause} ({results})"
-    url = extract.url(text) if b"://" in text else ""
+    url = extract.url(text) if "://" in text else ""
     # in the order of the fields: names cost as much as all the rest
-    return Classification(
+    fields = (
         category.name,
         words.doubtful if alternatives else words.confidence,
         words.rule,
@@ -203,6 +203,7 @@ def explained(words: Words, text: bytes, provider: str, matched: str, alternativ
         extract.provider_code(text),
         url,
     )
+    return Classification._make(fields)
 
 
 NO_RULE: Final = Words.about(BY_NAME["unknown"])

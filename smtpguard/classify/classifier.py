@@ -17,8 +17,8 @@ from typing import Final, NamedTuple
 from smtpguard.classify import extract, likely
 from smtpguard.classify.categories import CATEGORIES, group_of
 from smtpguard.classify.classification import BY_ALL_WORDS, NO_RULE, Classification, Words, explained
-from smtpguard.classify.phrases import Found, Phrasebook, Read
-from smtpguard.classify.providers import OTHER, provider_in, provider_of
+from smtpguard.classify.phrases import Phrasebook, Read
+from smtpguard.classify.providers import OTHER, SAYINGS, provider_of
 from smtpguard.classify.regex import compiled, finder, measuring, plain
 from smtpguard.classify.rules import EMPTY, NO_TEXT, PLAIN, VAGUE, Rank, Rule, too_early
 from smtpguard.mail.reply import EnhancedCode, Reply, Verb
@@ -64,23 +64,8 @@ class Pattern:
         return end - start - sum(len(gap) for gap in found.groups() if gap)
 
 
-class _Tier(NamedTuple):
-    """Rules of one weight down to their text (`Rule.tier`): their phrases as bits, their patterns, if any have none."""
-
-    weight: int
-    says: int
-    patterns: list[Pattern]
-    bare: bool
-
-
-class _Reading(NamedTuple):
-    """One reply as the search saw it."""
-
-    text: bytes
-    written: list[str]
-    enhanced: EnhancedCode | None
-    provider: str
-    hits: list[Hit]
+_Asked = tuple[str, Verb | None, int, EnhancedCode | None]
+"""What is known of a reply besides its words: the provider, the verb if known, the code, the enhanced code."""
 
 
 class Classifier:
@@ -97,38 +82,36 @@ class Classifier:
         self._likely: Final = likely.load()
         self._bare: defaultdict[tuple[object, ...], list[Rule]] = defaultdict(list)
         self.patterns: Final = [Pattern(rule, pattern) for rule in self.rules for pattern in rule.patterns]
-        said = [(rule, phrase, True) for rule in self.rules for phrase in rule.phrases]
-        unsaid = [(rule, phrase, False) for rule in self.rules for phrase in rule.unless]
-        phrased = [*said, *unsaid]
-        self._owners: Final = [rule for rule, _, _ in phrased]
-        self.book: Final = Phrasebook([phrase for _, phrase, _ in phrased])
-        self._bound: Final = sum(1 << number for number, (rule, _, _) in enumerate(phrased) if not rule.is_free)
-        """The bits of phrases whose rule has other conditions too."""
-        self._bars: Final[dict[str, int]] = {}  # of a rule: the bits of its `unless`
-        self._premature: Final[dict[Verb | None, int]] = {}  # at a verb: the bits of phrases that cannot be meant yet
-        says: defaultdict[int, int] = defaultdict(int)  # of a tier: the bits of its phrases
-        for number, (rule, _, is_said) in enumerate(phrased):
-            if is_said:
-                says[rule.tier] |= 1 << number
-                for verb in rule.premature:
-                    self._premature[verb] = self._premature.get(verb, 0) | 1 << number
-            else:
-                self._bars[rule.id] = self._bars.get(rule.id, 0) | 1 << number
-        for rule in self.rules:
-            if not rule.patterns and not rule.phrases:
-                for key in rule.enhanced or sorted(rule.codes) or ("",):
-                    self._bare[key if isinstance(key, tuple) else (key,)].append(rule)
-        self._tiers: Final = [
-            _Tier(
-                weight,
-                says[weight],
-                [pattern for pattern in self.patterns if pattern.rule.tier == weight],
-                any(rule.tier == weight and not rule.patterns and not rule.phrases for rule in self.rules),
-            )
-            for weight in sorted({rule.tier for rule in self.rules}, reverse=True)
-        ]
-        # where nobody knows who answered, rules of a provider do not hold
-        self._anybody_s: Final = [tier for tier in self._tiers if not tier.weight // 10 % 10]
+        # by number: what gives a provider away, what a rule does not hold with, what rules say, the weightiest last
+        unsaid = [(rule, phrase) for rule in self.rules for phrase in rule.unless]
+        said = sorted([(rule, phrase) for rule in self.rules for phrase in rule.phrases], key=_tier)
+        phrases = [phrase for _, phrase in (*SAYINGS, *unsaid, *said)]
+        aside = len(SAYINGS) + len(unsaid)
+        self.book: Final = Phrasebook(phrases, [_ASIDE] * aside + [rule.tier for rule, _ in said])
+        self._sayings: Final = self.book.bits(range(len(SAYINGS)))
+        self._owners: Final = dict(enumerate((rule for rule, _ in (*unsaid, *said)), len(SAYINGS)))
+        barring: defaultdict[str, list[int]] = defaultdict(list)
+        premature: dict[Verb | None, set[int]] = {verb: set() for verb in (*Verb, None)}
+        bound = set()
+        for number, rule in self._owners.items():
+            if number < aside:
+                barring[rule.id].append(number)
+                continue
+            if not rule.is_free:
+                bound.add(number)
+            for verb in rule.premature:
+                premature[verb].add(number)
+        # at a verb, the phrases that cannot be meant yet; those, and the ones whose rule has other conditions too
+        self._premature: Final = {verb: frozenset(numbers) for verb, numbers in premature.items()}
+        self._doubted: Final = {verb: frozenset(numbers | bound) for verb, numbers in premature.items()}
+        self._bars: Final = {id: self.book.bits(numbers) for id, numbers in barring.items()}
+        bare = [rule for rule in self.rules if not rule.patterns and not rule.phrases]
+        for rule in bare:
+            for key in rule.enhanced or sorted(rule.codes) or ("",):
+                self._bare[key if isinstance(key, tuple) else (key,)].append(rule)
+        # rules without text are asked where they may weigh more than what was found; a provider's hold for it alone
+        self._bare_most: Final = max((rule.tier for rule in bare), default=-1)
+        self._bare_most_anybody_s: Final = max((rule.tier for rule in bare if not rule.providers), default=-1)
 
     def match(self, reply: Reply, host: str = "", *, verb_known: bool = True) -> Classification:
         """What `reply`, a 4xx or 5xx of the host or provider `host`, is about.
@@ -140,24 +123,28 @@ class Classifier:
         return self._answer(reply, host, verb_known=verb_known)
 
     def _match(self, reply: Reply, host: str, *, verb_known: bool) -> Classification:
-        verb = reply.verb if verb_known else None
-        reading = self._read(reply, host, verb)
-        best = reading.hits[0] if reading.hits else None
-        if likelier := self._likelier(reading, verb, reply.code):
-            others = (best.rule.category,) if best is not None else ()
-            return explained(BY_ALL_WORDS[likelier], reading.text, reading.provider, "", others)
-        if best is None:
-            return explained(NO_RULE, reading.text, reading.provider, "", ())
+        folded = fold(reply)
+        read, asked, hits = self._read(reply, folded, host, reply.verb if verb_known else None)
+        provider = asked[0]
+        if likelier := self._likelier(hits[0] if hits else None, read.written, asked):
+            return explained(
+                BY_ALL_WORDS[likelier], folded, provider, "", tuple([hit.rule.category for hit in hits[:1]])
+            )
+        if not hits:
+            return explained(NO_RULE, folded, provider, "", ())
+        best, *others = hits
+        rule = best.rule
         rivals: dict[str, None] = {}  # heaviest first, each category once
-        if len(reading.hits) > 1:
-            category, tier = best.rule.category, best.rule.tier
-            rivals = {hit.rule.category: None for hit in reading.hits if hit.rule.tier == tier}
-            del rivals[category]
-        return explained(self._words[best.rule.id], reading.text, reading.provider, best.matched, tuple(rivals))
+        if others:
+            rivals = {hit.rule.category: None for hit in others if hit.rule.tier == rule.tier}
+            rivals.pop(rule.category, None)
+        return explained(self._words[rule.id], folded, provider, _matched(best, read, folded), tuple(rivals))
 
     def hits(self, reply: Reply, host: str = "", verb: Verb | None = None) -> list[Hit]:
         """All rules that hold, the winner first; `verb` None: not known."""
-        return self._read(reply, host, verb, whole=True).hits
+        folded = fold(reply)
+        read, _, hits = self._read(reply, folded, host, verb, whole=True)
+        return [hit._replace(matched=_matched(hit, read, folded)) for hit in hits]
 
     def prove(self, rules: Sequence[Rule] | None = None) -> list[str]:
         """What is wrong with the examples of `rules` (all).
@@ -181,106 +168,85 @@ class Classifier:
                 ]
         return faults
 
-    def _read(self, reply: Reply, host: str, verb: Verb | None, *, whole: bool = False) -> _Reading:
-        """The hits of the weightiest tier that has any, heaviest first; `whole`: those of all tiers."""
-        folded = fold(reply)
+    def _read(
+        self, reply: Reply, folded: str, host: str, verb: Verb | None, *, whole: bool = False
+    ) -> tuple[Read, _Asked, list[Hit]]:
+        """What the search sees of a reply: the hits of the weightiest tier that has any, or of all tiers (`whole`)."""
         simple = plain(folded)
-        text = octets(folded)
-        code = reply.code
-        enhanced = enhanced_of(reply, text)
-        provider = provider_of(host) if host else OTHER
-        if provider == OTHER:
-            provider = provider_in(octets(simple))
         read = self.book.read(simple)
-        there = read.candidates
-        meant = there & ~self._premature.get(verb, 0)
-        hits: list[Hit] = []
-        for tier in self._tiers if provider != OTHER else self._anybody_s:
-            held: list[Hit] = []
-            if asked := meant & tier.says:
-                bound = asked & self._bound
-                while bound:
-                    number = bound.bit_length() - 1
-                    bit = 1 << number
-                    bound ^= bit
-                    if not self._owners[number].holds(provider, verb, code, enhanced):
-                        asked ^= bit
-                if asked:
-                    held = [
-                        Hit(self._owners[number], said, (start, end))
-                        for number, said, start, end in self.book.find(read, asked)
-                    ]
-            if tier.patterns:
-                held += self._patterned(tier, provider, verb, code, enhanced, text, octets(simple))
-            if tier.bare:
-                held += [
-                    Hit(rule) for rule in self._bare_for(provider, verb, code, enhanced) if rule.tier == tier.weight
-                ]
-            if held:
-                bars = 0
-                for hit in held:
-                    bars |= self._bars.get(hit.rule.id, 0)
-                if bars & there:
-                    held = self._unbarred(held, self.book.find(read, bars), read)
-                if len(held) > 1:
-                    backed = ""
-                    is_mixed = any(hit.rule.category != held[0].rule.category for hit in held)
-                    if is_mixed and enhanced is not None:
-                        backed = self._backed_for(provider, verb, code, enhanced)
-                    held = _weighed(held, backed)
-                    if is_mixed and held[0].rule.category != backed:
-                        held = self._likeliest_first(held, read.written, verb, code, enhanced)
-                hits += held
-                if hits and not whole:
-                    break
-        if hits and hits[0].said and not hits[0].matched:
-            rule, said, span, _ = hits[0]
-            hits[0] = Hit(rule, said, span, _matched(span, read, folded))
-        return _Reading(text, read.written, enhanced, provider, hits)
+        code, enhanced = reply.code, enhanced_of(reply, folded)
+        provider = provider_of(host) if host else OTHER
+        if provider == OTHER and (betrayed := self.book.find(read, self._sayings)):
+            provider = SAYINGS[min(betrayed)[0]][0]
+        asked = (provider, verb, code, enhanced)
+        owners, premature = self._owners, self._premature[verb]
 
-    def _patterned(
-        self,
-        tier: _Tier,
-        provider: str,
-        verb: Verb | None,
-        code: int,
-        enhanced: EnhancedCode | None,
-        text: bytes,
-        lower: bytes,
-    ) -> list[Hit]:
-        """The hits of a tier's patterns in `lower`, the plain form of `text`."""
+        def is_meant(number: int) -> bool:
+            return number not in premature and owners[number].holds(provider, verb, code, enhanced)
+
+        others = self._patterned(asked, folded, simple) if self.patterns else []
+        bare_most = self._bare_most_anybody_s if provider == OTHER else self._bare_most
+        hits: list[Hit] = []
+        below = _HEAVIEST
+        while whole or not hits:
+            tier, found = self.book.heaviest(read, below, self._doubted[verb], is_meant)
+            held = [Hit(owners[number], said, (start, end)) for number, said, start, end in found]
+            if tier <= bare_most:
+                others += [Hit(rule) for rule in self._bare_for(asked)]
+                bare_most = -1
+            if others and (more := [hit for hit in others if tier <= hit.rule.tier < below]):
+                most = max([hit.rule.tier for hit in more])
+                held = [hit for hit in (*held, *more) if hit.rule.tier == most]
+                tier = most
+            if not held:
+                break
+            below = tier
+            held = self._unbarred(held, read)
+            hits += self._ordered(held, read.written, asked) if len(held) > 1 else held
+        return read, asked, hits
+
+    def _ordered(self, held: list[Hit], written: Sequence[str], asked: _Asked) -> list[Hit]:
+        """The hits of one tier, one a rule, that first which says most of what the code or all words speak for."""
+        is_mixed = any(hit.rule.category != held[0].rule.category for hit in held)
+        backed = self._backed_for(asked) if is_mixed and asked[3] is not None else ""
+        held = _weighed(held, backed)
+        return self._likeliest_first(held, written, asked) if is_mixed and held[0].rule.category != backed else held
+
+    def _patterned(self, asked: _Asked, folded: str, simple: str) -> list[Hit]:
+        """The hits of patterns in a text and its plain form."""
+        text, lower = octets(folded), octets(simple)
         shown = text if len(text) == len(lower) else lower  # as written, unless the plain form is longer
         return [
             Hit(pattern.rule, pattern.said(lower), span, shown[span[0] : span[1]].decode("utf-8", "replace"))
-            for pattern in tier.patterns
-            if pattern.rule.holds(provider, verb, code, enhanced) and (span := pattern.find(lower))[0] >= 0
+            for pattern in self.patterns
+            if pattern.rule.holds(*asked) and (span := pattern.find(lower))[0] >= 0
         ]
 
-    def _unbarred(self, held: Iterable[Hit], barring: Sequence[Found], read: Read) -> list[Hit]:
-        """The hits without those whose rule does not hold, for one of the phrases found.
+    def _unbarred(self, held: list[Hit], read: Read) -> list[Hit]:
+        """The hits without those whose rule does not hold, for a phrase of its `unless` is there.
 
         A plain rule is barred in the clauses of its own words: what a server says besides, such as where to ask for
         help, bars nothing. Telling and vague words yield to what stands anywhere, and so does what a pattern finds.
         """
-        if not barring:
-            return list(held)
+        among = 0
+        for hit in held:
+            among |= self._bars.get(hit.rule.id, 0)
+        if not (found := self.book.find(read, among)):
+            return held
         clauses = read.clauses()
-        places: defaultdict[str, list[range]] = defaultdict(list)
-        for number, _, start, end in barring:
-            places[self._owners[number].id].append(range(clauses[start], clauses[end - 1] + 1))
         kept = []
         for hit in held:
             rule, _, (start, end), matched = hit
-            bars = places.get(rule.id, ())
+            bars = [bar for bar in found if self._owners[bar[0]] is rule]
             if bars and rule.rank.text == PLAIN and not matched:
-                bars = [bar for bar in bars if clauses[start] < bar.stop and bar.start <= clauses[end - 1]]
+                bars = [
+                    bar for bar in bars if clauses[start] <= clauses[bar[3] - 1] and clauses[bar[2]] <= clauses[end - 1]
+                ]
             if not bars:
                 kept.append(hit)
         return kept
 
-    def _likeliest_first(
-        self, held: list[Hit], written: Sequence[str], verb: Verb | None, code: int, enhanced: EnhancedCode | None
-    ) -> list[Hit]:
+    def _likeliest_first(self, held: list[Hit], written: Sequence[str], asked: _Asked) -> list[Hit]:
         """The hits of one tier, that first of which all words speak for clearly: its own were fewer, no more.
 
         Rules of a provider or an operator keep their order, and what is said of dead addresses has no part in it.
@@ -293,7 +259,7 @@ class Classifier:
         ]
         if not rivals or winner.is_own or winner.providers or winner.category in _DEAD:
             return held
-        sums = self._likely.weigh(written, verb, code, enhanced)
+        sums = self._likely.weigh(written, *asked[1:])
         if not sums:
             return held
         best = max(rivals, key=lambda hit: sums[_PLACE[hit.rule.category]])
@@ -301,50 +267,51 @@ class Classifier:
             return held
         return [best, *(hit for hit in held if hit is not best)]
 
-    def _likelier(self, reading: _Reading, verb: Verb | None, code: int) -> str:
+    def _likelier(self, best: Hit | None, written: Sequence[str], asked: _Asked) -> str:
         """The category that all words together speak for, if they outweigh the rule that won; "" if they do not."""
         said, times = "unknown", 0.0
-        if reading.hits:
-            rule, length, *_ = reading.hits[0]
+        if best is not None:
+            rule, length, *_ = best
             if rule.is_own or rule.providers or length >= _ENOUGH or rule.rank.text not in _TIMES:
                 return ""
             said, times = rule.category, _TIMES[rule.rank.text]
-            if length and said in self._coded_for(reading.provider, verb, code, reading.enhanced):
+            if length and said in self._coded_for(asked):
                 return ""  # its words and its code say the same
-        sums = self._likely.weigh(reading.written, verb, code, reading.enhanced)
+        sums = self._likely.weigh(written, *asked[1:])
         if not sums:
             return ""
         most = max(sums)
         category = CATEGORIES[sums.index(most)]
-        if category == said or category in _UNSPECIFIC or category in _DEAD or verb in too_early(category):
+        if category == said or category in _UNSPECIFIC or category in _DEAD or asked[1] in too_early(category):
             return ""
         rival = 0.0 if said in _UNSPECIFIC else likely.share(sums, sums[_PLACE[said]]) + _DOUBT
         return category if likely.share(sums, most) >= max(_MOST, times * rival) else ""
 
-    def _bare_rules(
-        self, provider: str, verb: Verb | None, code: int, enhanced: EnhancedCode | None
-    ) -> tuple[Rule, ...]:
+    def _bare_rules(self, asked: _Asked) -> tuple[Rule, ...]:
         """Rules without text that hold, once each."""
+        _, verb, code, enhanced = asked
         keys: list[tuple[object, ...]] = [(code,), (code // 100,), ("",)]
         if enhanced is not None:
             klass, subject, detail = enhanced
             keys += [(k, s, d) for k in (klass, None) for s in (subject, None) for d in (detail, None)]
         found = {rule.id: rule for key in keys for rule in self._bare.get(key, ())}
-        return tuple(
-            rule for rule in found.values() if verb not in rule.premature and rule.holds(provider, verb, code, enhanced)
-        )
+        return tuple([rule for rule in found.values() if verb not in rule.premature and rule.holds(*asked)])
 
-    def _coded(self, provider: str, verb: Verb | None, code: int, enhanced: EnhancedCode | None) -> frozenset[str]:
+    def _coded(self, asked: _Asked) -> frozenset[str]:
         """The categories of the rules without text that hold."""
-        return frozenset(rule.category for rule in self._bare_for(provider, verb, code, enhanced))
+        return frozenset([rule.category for rule in self._bare_for(asked)])
 
-    def _backed(self, provider: str, verb: Verb | None, code: int, enhanced: EnhancedCode | None) -> str:
+    def _backed(self, asked: _Asked) -> str:
         """The category that an enhanced code stands for, to decide between wordings as specific; "" if it may not."""
-        rules = self._bare_for(provider, verb, code, enhanced) if enhanced is not None else ()
-        best = max((rule for rule in rules if rule.enhanced), key=lambda rule: (rule.order, rule.id), default=None)
+        rules = [rule for rule in self._bare_for(asked) if rule.enhanced]
+        best = max(rules, key=lambda rule: (rule.order, rule.id), default=None)
         return best.category if best is not None and best.category not in _UNTOLD else ""
 
 
+_ASIDE: Final = -1
+"""The weight of phrases that no rule says."""
+_HEAVIEST: Final = 1 << 60
+"""Above all tiers."""
 _UNTOLD: Final = frozenset({"recipient.unknown", "recipient.disabled", "policy.unspecified", "unknown"})
 """Categories whose codes decide nothing: servers put 5.1.1, 5.2.1 and 5.7.1 on refusals of any kind."""
 
@@ -363,9 +330,9 @@ _DOUBT: Final = 0.001  # the least share that counts as one
 _CLEAR: Final = 3 * likely.UNIT  # how much more all words must speak for one of two rules as specific
 
 
-def enhanced_of(reply: Reply, text: bytes) -> EnhancedCode | None:
-    """The enhanced code of a reply, or the one that stands inside its text."""
-    return reply.enhanced or extract.enhanced_within(text, reply.klass)
+def enhanced_of(reply: Reply, folded: str) -> EnhancedCode | None:
+    """The enhanced code of a reply, or the one that stands inside its text, which is on one line."""
+    return reply.enhanced or extract.enhanced_within(folded, reply.klass)
 
 
 def fold(reply: Reply) -> str:
@@ -387,14 +354,19 @@ def octets(text: str) -> bytes:
     return text.encode("utf-8", "replace")[:MAX_TEXT]
 
 
-def _matched(span: tuple[int, int], read: Read, written: str) -> str:
-    """The words of a phrase as written; in plain form where making the text plain joined or parted words."""
-    start, end = span
-    first, last = read.tokens[start], read.tokens[end - 1]
+def _matched(hit: Hit, read: Read, folded: str) -> str:
+    """What a rule found: of a phrase the words as written, or in plain form if that joined or parted words."""
+    if hit.matched or not hit.said:
+        return hit.matched
+    first, last = read.tokens(*hit.span)
     shown = read.written
-    if written.count(" ") == len(shown) - 1:
-        shown = written.split(" ", last + 1)
-    return " ".join(shown[first : last + 1])
+    if folded.count(" ") == len(shown) - 1:
+        shown = folded.split(" ", last)
+    return " ".join(shown[first:last])
+
+
+def _tier(said: tuple[Rule, str]) -> int:
+    return said[0].tier
 
 
 def _weighed(held: Iterable[Hit], backed: str) -> list[Hit]:

@@ -21,7 +21,7 @@ from typing import Final
 
 from smtpguard.classify import rules_of
 from smtpguard.classify.categories import CATEGORIES
-from smtpguard.classify.classifier import enhanced_of, fold, octets
+from smtpguard.classify.classifier import enhanced_of, fold
 from smtpguard.classify.likely import ALWAYS, MAX_WEIGHT, UNIT, coded, dumped, worded
 from smtpguard.classify.notice import said, verb_of
 from smtpguard.classify.readings import parts_of, readings
@@ -44,7 +44,7 @@ _LEAST: Final = 8  # a smaller weight is left out, in the units of the table
 def sample(reply: Reply, verb: Verb | None, category: str) -> Sample:
     """What is learned from one reply."""
     folded = fold(reply)
-    codes = coded(verb, reply.code, enhanced_of(reply, octets(folded)))
+    codes = coded(verb, reply.code, enhanced_of(reply, folded))
     return [*worded(plain(folded).split()), *codes], category
 
 

@@ -45,6 +45,7 @@ _SUMS: Final = struct.Struct(f"<{len(CATEGORIES)}H")
 _LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"[: len(CATEGORIES)]
 _WEIGHT: Final = re.compile(r"([A-Za-z])(-?\d+)")
 
+_EDGES: Final = "()[]<>,;:.\"'"
 _WORD = re.compile(r"[^\W_]+")
 _DIGITS = re.compile(r"\d+")
 _HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)+")
@@ -106,13 +107,13 @@ def share(sums: Sequence[int], of: int) -> float:
 
 def stems(token: str) -> tuple[str, ...]:
     """The features of one written word in plain form; an address, a page, a host, an IP address is one of its kind."""
-    if token.isalpha():
-        return (token[:_STEM],)
+    core = token.strip(_EDGES)
+    if core.isalpha():
+        return (core[:_STEM],)
     if "@" in token:
         return ("#@",)
     if "://" in token:
         return ("#url",)
-    core = token.strip("()[]<>,;:.\"'")
     if _IP.fullmatch(core):
         return ("#ip",)
     if _HOST.fullmatch(core) and not core.replace(".", "").isdigit():

@@ -7,12 +7,14 @@ words are looked at, and of a part that comes again and again only so many place
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
-from functools import lru_cache
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from itertools import accumulate, chain
 from typing import Final, NamedTuple
 
-from smtpguard.classify.readings import IDEOGRAPHS, STEM, apart, parts_of, readings
+from smtpguard.classify.readings import STEM, parts_of, readings
+from smtpguard.classify.signs import signs_of
+from smtpguard.classify.tokens import EDGES, words_of
 
 MAX_WORDS: Final = 150
 """Words of a text that are looked at; replies have 15, the wordiest (Google's) 110."""
@@ -21,86 +23,122 @@ MAX_TOKEN: Final = 200
 """Characters looked at where no space is; pages have 100, what is longer is no word but in Chinese and Japanese."""
 
 
-class Found(NamedTuple):
-    """A phrase in a text: its number, how many characters its parts say, and its words (first, last + 1)."""
+Found = tuple[int, int, int, int]
+"""A phrase in a text: its number, how many characters its parts say, and its words (first, last + 1)."""
 
-    number: int
-    said: int
-    start: int
-    end: int
+
+class _End:
+    """What ends at a place in the tree; places that end the same share it."""
+
+    __slots__ = ("parts", "said", "uses", "whole")
+
+    def __init__(self, said: int, whole: tuple[int, ...], uses: int, parts: frozenset[int]) -> None:
+        self.said = said  # characters on the way here
+        self.whole = whole  # the phrases that are no more than this, the last first
+        self.uses = uses  # the other phrases that have one of these parts, as bits
+        self.parts = parts  # the parts of such
 
 
 class _Node:
     """A place in the tree of words: what may follow, and what ends here, if anything does."""
 
-    __slots__ = ("after", "parts", "said", "uses")
+    __slots__ = ("after", "end")
 
     def __init__(self) -> None:
         self.after: dict[str, _Node] = _NOTHING  # shared until there is something: most places are ends
-        self.parts: frozenset[int] = _NONE  # the parts that end here
-        self.uses = 0  # the phrases that have one of them, as bits
-        self.said = 0  # characters on the way here
+        self.end: _End | None = None
 
 
 _NOTHING: Final[dict[str, _Node]] = {}
-_NONE: Final[frozenset[int]] = frozenset()
-_Word = tuple[tuple[str, ...], int, list[_Node], list[_Node]]
-"""What it may stand for in the tree; the phrases that have a part of this word alone, where these parts end; what it
-begins."""
+_Word = tuple[tuple[str, ...], int, tuple[_End, ...], dict[int, int], tuple[dict[str, _Node], ...]]
+"""What it may stand for in the tree; of what ends with it alone, the uses, whole phrases, and what each part says;
+what may follow it."""
+_STOP: Final[_Word] = ((), 0, (), {}, ())
+"""Stands where a sentence ends."""
+_STRANGE: Final[_Word] = (("",), 0, (), {}, ())
+"""A word that no phrase has."""
+_Seen = tuple[int, int, _End]
+"""Words from, to, and what they are in the tree."""
 
 
 class _Sentence(NamedTuple):
-    candidates: int  # phrases the first parts of which are there, in whatever order, as bits
-    seen: list[tuple[int, int, _Node]]  # words from, to, and where in the tree they lead
+    candidates: int  # phrases, as bits, the first two parts of which are there, in whatever order
+    alone: list[int]  # its words that are parts
+    seen: list[_Seen]  # what several of its words together are
 
 
 class Read(NamedTuple):
-    """A text that was read: its sentences, all their candidates, and of which token of `written` each word is."""
+    """A text that was read."""
 
+    candidates: int  # of all sentences
     sentences: list[_Sentence]
-    candidates: int
-    tokens: list[int]
-    written: list[str]
+    told: list[_Seen]  # what is a whole phrase
+    words: list[_Word]  # with the stops between
+    written: list[str]  # its tokens
+    spelled: list[tuple[_Word, ...]]  # the words and stops that each of them is
+
+    def tokens(self, start: int, end: int) -> tuple[int, int]:
+        """The tokens that words are written in, both as (first, last + 1)."""
+        ends = [*accumulate(map(len, self.spelled))]
+        return bisect_right(ends, start), bisect_left(ends, end) + 1
 
     def clauses(self) -> list[int]:
         """The clause, numbered, that each word stands in: what one says is seldom about what another does."""
-        of_token: list[int] = []
+        out: list[int] = []
         clause = 0
         lead = _lead(self.written)
-        for place, token in enumerate(self.written[: self.tokens[-1] + 1] if self.tokens else ()):
+        for place, token in enumerate(self.written):
             clause += token in _OPENERS or place == lead
-            of_token.append(clause)
+            out += [clause] * len(self.spelled[place])
             clause += token[-1] in _STOPS
-        return [of_token[token] for token in self.tokens]
+        return out
+
+
+class _Tokens(dict[str, tuple[_Word, ...]]):
+    """What each written token stands for: words that phrases have are known, others are remembered, a bounded many."""
+
+    def __init__(self, known: Mapping[str, tuple[_Word, ...]], read: Callable[[str], tuple[_Word, ...]]) -> None:
+        super().__init__(known)
+        self._known = known
+        self._read = read
+
+    def __missing__(self, token: str) -> tuple[_Word, ...]:
+        if len(self) >= _MAX_TOKENS:
+            self.clear()
+            self.update(self._known)
+        self[token] = words = self._read(token)
+        return words
 
 
 class Phrasebook:
-    """All phrases, ready to be found. Immutable but for a memory of words seen, which is bounded."""
+    """Phrases, ready to be found, each with a weight. Immutable but for a memory of tokens seen, which is bounded."""
 
-    def __init__(self, phrases: Sequence[str]) -> None:
-        self._root: Final = _Node()
-        self._width: Final = len(phrases)
-        self.all: Final = (1 << self._width) - 1
-        """The bits of all phrases."""
+    def __init__(self, phrases: Sequence[str], weights: Sequence[int]) -> None:
+        """`weights` rise with the numbers of the phrases; those of a weight below 0 are found only where asked for."""
+        self._weights: Final = weights
         parted = [parts_of(phrase) for phrase in phrases]
-        # which phrases have a part in a slot: bit `slot * width + phrase`; set from the start where they have none;
-        # of parts without a slot nothing is known
-        self._free = 0
-        uses: dict[str, int] = {}
+        # most phrases are one part: they are there where it is. The others are looked for where a bit says they may be
+        self._numbers: Final = [n for n, parts in enumerate(parted) if len(parts) > 1 or weights[n] < 0]
+        self._width: Final = len(self._numbers)
+        self._bits: Final = {number: 1 << place for place, number in enumerate(self._numbers)}
+        whole: dict[str, list[int]] = {part: [] for parts in parted for part in parts}
+        uses = dict.fromkeys(whole, 0)
+        numbers = {part: number for number, part in enumerate(whole)}
+        self._parts: Final = {number: [numbers[part] for part in parted[number]] for number in self._numbers}
+        sought: set[str] = set()
         for number, parts in enumerate(parted):
-            for slot in range(_SLOTS):
-                bit = 1 << (slot * self._width + number)
-                if slot < len(parts):
-                    uses[parts[slot]] = uses.get(parts[slot], 0) | bit
-                else:
-                    self._free |= bit
-            for part in parts[_SLOTS:]:
-                uses.setdefault(part, 0)
-        numbers = {part: number for number, part in enumerate(uses)}
-        self._parts: Final = [tuple(numbers[part] for part in parts) for parts in parted]
-        vocabulary: set[str] = set()
-        for part, use in uses.items():
-            only = frozenset((numbers[part],))
+            if (bit := self._bits.get(number)) is None:
+                whole[parts[0]].insert(0, number)
+            else:  # of which phrases a part is the first, the second; of later parts nothing is known
+                sought.update(parts)
+                uses[parts[0]] |= bit
+                uses[parts[1] if len(parts) > 1 else parts[0]] |= bit << self._width
+        self._root: Final = _Node()
+        merged: dict[tuple[_End, _End], _End] = {}
+        self._vocabulary: Final = set[str]()
+        for part, number in numbers.items():
+            ends: dict[int, _End] = {}
+            only = frozenset((number,) if part in sought else ())
             for reading in readings(part):
                 node = self._root
                 for word in reading:
@@ -110,165 +148,208 @@ class Phrasebook:
                         if node.after is _NOTHING:
                             node.after = {}
                         node.after[word] = node = _Node()
-                        vocabulary.add(word)
-                if node.parts:
-                    node.parts |= only
-                    node.uses |= use
-                else:  # most places end one part: they share what is said of it
-                    node.parts, node.uses = only, use
-                    node.said = sum(map(len, reading))
+                        self._vocabulary.add(word)
+                said = len("".join(reading))
+                if (end := ends.get(said)) is None:
+                    ends[said] = end = _End(said, tuple(whole[part]), uses[part], only)
+                if node.end is not None:  # another part ends here too
+                    both = (node.end, end)
+                    if (end := merged.get(both)) is None:
+                        merged[both] = end = _both(*both)
+                node.end = end
         prefixes: dict[str, list[str]] = {}
-        for word in sorted(vocabulary):
+        for word in sorted(self._vocabulary):
             if word[-1] == "*":
                 prefixes.setdefault(word[:STEM], []).append(word[:-1])
         self._prefixes: Final = {stem: tuple(starts) for stem, starts in prefixes.items()}
         # the words that phrases are made of, known from the start; in a text most are such
-        self._known: Final = {word: self._symbols(word) for word in vocabulary if word.isalpha() and word.isascii()}
-        self._known.update((sign, self._symbols(sign)) for sign in ("@", "#ip", "#host", "#url"))
-        self._token = lru_cache(maxsize=16384)(self._read_token)
+        plain = {word for word in self._vocabulary if word.isalnum() and word.isascii()}
+        self._known: Final = {word: (self._word(word),) for word in plain | {"@", "#ip", "#host", "#url"}}
+        self._tokens: Final = _Tokens(self._known, self._read_token)
 
-    def _read_token(self, token: str) -> tuple[list[_Word], bool]:
-        """What a written token stands for: its words, and whether it ends a sentence."""
-        ends = token[-1] in _STOPS
-        core = token.strip(_EDGES)
-        if (known := self._known.get(core)) is not None:
-            return [known], ends
-        if core.isalpha() and core.isascii():
-            return [self._symbols(core)], ends
-        if "@" in core and not _PARTED.search(core):
-            return [self._known["@"]], ends
-        words = []
-        for word in _words_of(token):
-            if (known := self._known.get(word)) is not None:
-                marked = _signs(token) if word in ("#host", "#url") else ()
-                words.append(self._symbols(word, marked) if marked else known)
+    def bits(self, numbers: Iterable[int]) -> int:
+        """Phrases of a weight below 0, for `find`."""
+        return sum(self._bits[number] for number in numbers)
+
+    def _read_token(self, token: str) -> tuple[_Word, ...]:
+        """The words of a written token, and the stop, if it ends a sentence."""
+        core = token.strip(EDGES)
+        words: tuple[_Word, ...] | None = self._known.get(core)
+        if words is None:
+            if core.isalnum() and core.isascii():
+                words = (self._word(core),)
             else:
-                words.append(self._symbols(word, ("#num",) if word[0].isdigit() else ()))
-        return words, ends
+                words = tuple([self._marked(word, core) for word in words_of(token)])
+        return (*words, _STOP) if token[-1] in _STOPS else words
 
-    def _symbols(self, word: str, signs: tuple[str, ...] = ()) -> _Word:
-        """A word with its prefixes that phrases have and further signs; and the branches of the tree it begins."""
-        symbols = (word, *signs)
+    def _marked(self, word: str, core: str) -> _Word:
+        """A word of a token that is no plain word: a host or page may give away more than its kind."""
+        if (known := self._known.get(word)) is None:
+            return self._word(word)
+        signs = signs_of(core) if word in ("#host", "#url") else ()
+        return self._word(word, signs) if signs else known[0]
+
+    def _word(self, word: str, signs: tuple[str, ...] = ()) -> _Word:
+        """A word with its prefixes that phrases have and further signs; and the places of the tree they lead to."""
+        symbols = (word, *signs) if word in self._vocabulary else signs
+        if word[:1].isdigit():
+            symbols += ("#num",)
         if (prefixes := self._prefixes.get(word[:STEM])) is not None and word.startswith(prefixes):
-            symbols += tuple(f"{start}*" for start in prefixes if word.startswith(start))
+            symbols += tuple([f"{start}*" for start in prefixes if word.startswith(start)])
+        if not symbols:
+            return _STRANGE
         first = self._root.after
         places = [first[symbol] for symbol in symbols if symbol in first]
+        alone = [node.end for node in places if node.end is not None]
         uses = 0
-        for node in places:
-            uses |= node.uses
-        return symbols, uses, [node for node in places if node.parts], [node for node in places if node.after]
+        parts: dict[int, int] = {}
+        for end in reversed(alone):  # the word itself says most, and comes first
+            uses |= end.uses
+            for part in end.parts:
+                parts[part] = end.said
+        told = tuple([end for end in alone if end.whole])
+        return symbols, uses, told, parts, tuple([node.after for node in places if node.after])
 
     def read(self, plain: str) -> Read:
         """What a text in plain form holds of the phrases' parts."""
-        sentences: list[_Sentence] = []
-        tokens: list[int] = []
-        read_token = self._token
-        active: list[tuple[_Node, int]] = []
-        seen: list[tuple[int, int, _Node]] = []
-        present = 0
-        at = 0
         written = plain.split()
         if len(plain) > MAX_TOKEN:  # what is remembered of tokens is bounded so
-            written = [token[:MAX_TOKEN] for token in written]
-        lead = _lead(written)
-        for place, token in enumerate(written):
-            if place == lead and seen:
-                sentences.append(_Sentence(self._whole(present), seen))
-                seen, present, active = [], 0, []
-            words, ends = read_token(token)
-            for symbols, uses, alone, begun in words:
-                tokens.append(place)
-                if alone:
-                    present |= uses
-                    for node in alone:
-                        seen.append((at, at + 1, node))
-                going = [(node, at) for node in begun] if begun else []
-                for before, start in active:
-                    for symbol in symbols:
-                        if (further := before.after.get(symbol)) is not None:
-                            if further.parts:
-                                present |= further.uses
-                                seen.append((start, at + 1, further))
-                            if further.after:
-                                going.append((further, start))
-                active = going
-                at += 1
-            if ends or at >= MAX_WORDS:
-                if seen:
-                    sentences.append(_Sentence(self._whole(present), seen))
-                    seen = []
-                    present = 0
-                active = []
-                if at >= MAX_WORDS:
+            written = [token[:MAX_TOKEN] for token in written[:MAX_WORDS]]
+        spelled = list(map(self._tokens.__getitem__, written))
+        if (lead := _lead(written)) > 0:
+            spelled[lead - 1] += (_STOP,)
+        words = [*chain.from_iterable(spelled)]
+        del words[MAX_WORDS:]
+        words.append(_STOP)
+        sentences: list[_Sentence] = []
+        told: list[_Seen] = []
+        seen: list[_Seen] = []
+        alone: list[int] = []
+        candidates = present = 0
+        for at, (symbols, uses, whole, parts, begun) in enumerate(words, 1):  # `at`: the next word
+            if parts:
+                present |= uses
+                alone.append(at - 1)
+            if whole:
+                for end in whole:
+                    told.append((at - 1, at, end))
+            if begun:
+                following = words[at][0]
+                for after in begun:
+                    for symbol in following:
+                        if symbol in after:
+                            present |= _walked(words, at, after[symbol], at - 1, seen, told)
+            if not symbols:
+                if present and (there := present & (present >> self._width)):
+                    candidates |= there
+                    sentences.append(_Sentence(there, alone, seen))
+                present = 0
+                alone, seen = [], []
+        return Read(candidates, sentences, told, words, written, spelled)
+
+    def heaviest(
+        self, read: Read, below: int, doubted: Container[int], meant: Callable[[int], bool]
+    ) -> tuple[int, list[Found]]:
+        """Of the phrases that are there, of a weight `below` this: the heaviest weight, and all that have it.
+
+        One that is `doubted` must be `meant`. A phrase may be told more than once.
+        """
+        weights = self._weights
+        floor = 0  # the least weight that counts
+        out: list[Found] = []
+        for start, stop, end in read.told:
+            for number in end.whole:
+                if (weight := weights[number]) < floor:
                     break
-        if seen:
-            sentences.append(_Sentence(self._whole(present), seen))
-        candidates = 0
-        for sentence in sentences:
-            candidates |= sentence.candidates
-        return Read(sentences, candidates, tokens, written)
-
-    def _whole(self, present: int) -> int:
-        """The phrases whose first parts are among those `present`, as bits."""
-        present |= self._free
-        return present & (present >> self._width) & self.all
-
-    def _standing(self, seen: Sequence[tuple[int, int, _Node]], numbers: Iterable[int]) -> dict[int, list[_Place]]:
-        """Where the parts of these phrases stand, a few places each."""
-        wanted = {part for number in numbers for part in self._parts[number]}
-        places: dict[int, list[_Place]] = {}
-        for start, end, node in seen:
-            if wanted.isdisjoint(node.parts):
-                continue
-            for part in wanted & node.parts:
-                if (known := places.get(part)) is None:
-                    places[part] = [(end, node.said, start)]
-                elif len(known) < _PLACES:
-                    known.append((end, node.said, start))
-        return places
+                if weight < below and (number not in doubted or meant(number)):
+                    if weight > floor:
+                        floor, out = weight, []
+                    out.append((number, end.said, start, stop))
+        for sentence in read.sentences:
+            candidates = sentence.candidates
+            while candidates:
+                bit = candidates.bit_length() - 1
+                candidates ^= 1 << bit
+                number = self._numbers[bit]
+                if (weight := weights[number]) < floor:
+                    break
+                if (
+                    weight < below
+                    and (number not in doubted or meant(number))
+                    and (found := self._stands(read, sentence, number)) is not None
+                ):
+                    if weight > floor:
+                        floor, out = weight, []
+                    out.append(found)
+        return floor, out
 
     def find(self, read: Read, among: int) -> list[Found]:
-        """The phrases `among` (bits) whose parts stand in order in one sentence, each in its longest wording."""
-        found: list[Found] = []
-        for candidates, seen in read.sentences:
-            left = candidates & among
-            if not left:
-                continue
-            numbers = []
-            while left:
-                bit = left & -left
-                left ^= bit
-                numbers.append(bit.bit_length() - 1)
-            places = self._standing(seen, numbers)
-            for number in numbers:
-                first, *others = self._parts[number]
-                # where the parts so far end, what they say, where they begin
-                whole = places.get(first, _NOWHERE)
-                for part in others:
-                    whole = [
-                        (end, said + before, begin)
-                        for end, said, start in places.get(part, _NOWHERE)
-                        for over, before, begin in whole
-                        if over <= start
-                    ]
-                    if not whole:
-                        break
-                if whole:
-                    end, said, start = max(whole, key=_said) if len(whole) > 1 else whole[0]
-                    found.append(Found(number, said, start, end))
-        return found
+        """The phrases `among`, as of `bits`, that are there."""
+        out: list[Found] = []
+        if read.candidates & among:
+            for sentence in read.sentences:
+                candidates = sentence.candidates & among
+                while candidates:
+                    bit = candidates.bit_length() - 1
+                    candidates ^= 1 << bit
+                    if (found := self._stands(read, sentence, self._numbers[bit])) is not None:
+                        out.append(found)
+        return out
+
+    def _stands(self, read: Read, sentence: _Sentence, number: int) -> Found | None:
+        """A phrase, if its parts stand in order in this sentence, in its longest wording."""
+        # where the parts so far end, what they say, where they begin
+        whole: list[tuple[int, int, int]] = []
+        words = read.words
+        for part in self._parts[number]:
+            places = [(stop, end.said, start) for start, stop, end in sentence.seen if part in end.parts]
+            for at in sentence.alone:
+                if part in (parts := words[at][3]):
+                    places.append((at + 1, parts[part], at))
+            if len(places) > _PLACES:
+                places = sorted(places)[:_PLACES]
+            if whole:
+                places = [
+                    (stop, said + before, begin)
+                    for stop, said, start in places
+                    for over, before, begin in whole
+                    if over <= start
+                ]
+            if not places:
+                return None
+            whole = places
+        stop, said, start = max(whole, key=_said)
+        return number, said, start, stop
 
 
-_Place = tuple[int, int, int]
-"""Where a part ends, how many characters it says, where it begins."""
-_NOWHERE: Final[list[_Place]] = []
-_SLOTS: Final = 2
-"""Parts of a phrase that must be there for it to be looked for: more would tell little more, and cost every word."""
+def _walked(words: Sequence[_Word], at: int, node: _Node, start: int, seen: list[_Seen], told: list[_Seen]) -> int:
+    """Adds what ends on the ways on from a place that the word `at` led to, begun at `start`; the uses of all that."""
+    uses = 0
+    at += 1
+    if (end := node.end) is not None:
+        if end.parts:
+            uses = end.uses
+            seen.append((start, at, end))
+        if end.whole:
+            told.append((start, at, end))
+    if after := node.after:
+        for symbol in words[at][0]:
+            if symbol in after:
+                uses |= _walked(words, at, after[symbol], start, seen, told)
+    return uses
+
+
+def _both(one: _End, other: _End) -> _End:
+    whole = tuple(sorted((*one.whole, *other.whole), reverse=True))
+    return _End(one.said, whole, one.uses | other.uses, one.parts | other.parts)
+
+
+_MAX_TOKENS: Final = 16384
 _PLACES: Final = 6
 """Places of one part in a sentence that are looked at: a text that repeats itself says no more than that."""
 
 
-def _said(place: _Place) -> int:
+def _said(place: tuple[int, int, int]) -> int:
     return place[1]
 
 
@@ -290,69 +371,3 @@ def _lead(written: Sequence[str]) -> int:
         if token not in _SUBJECTS:
             return place + 1 if token[:-1] in _VERDICTS and token[-1] in ":,!" else -1
     return -1
-
-
-# --- words of a text -------------------------------------------------------------------------------------------------
-
-_IP = re.compile(r"((\d{1,3}\.){3}\d{1,3}|[0-9a-f]{1,4}:[0-9a-f]*:[0-9a-f:.]*)(/\d+)?(:\d+)?")
-_HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.[a-z][a-z0-9-]{1,5}")
-_PARTED = re.compile(r"[<>()\[\],;:]|\.\.")
-_EDGES: Final = ".,:;!?()[]<>{}\"'*-"
-_WORD = re.compile(r"[^\W_]+")
-_ADDRESS = re.compile(r"[^<>()\[\]:,;\"]*@[^<>()\[\]:,;.\"]*(\.[^<>()\[\]:,;.\"]+)*")
-# what the name of a host or page gives away: a list of addresses, a list of domains, the rules of SPF, of line ends; of
-# a virus, whose name is written like a host's; a dot is the border of a label or of a part of a path, see `_signs`
-_SIGNS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
-    ("#domainlist", (".dbl.", "surbl", "uribl", "rhsbl", "query.domain", "ivmuri")),
-    (
-        "#list",
-        (
-            *("spamhaus", "spamcop", "sorbs", "barracudacentral", "barracudanetworks.com.reputation", "abuseat"),
-            *("uceprotect", "psbl", "mailspike", "cloudmark", "senderscore", "rbl.", "dnsbl", ".bl.", ".bl?"),
-            *("blacklist", "black-list", "blocklist", "block-list", "denyip", "blue-shield", "ipcheck", "abusix"),
-            *("mail-abuse", "spamrats", "spameatingmonkey", "njabl", "blocklist.de", "manitu.net", "mxtoolbox"),
-            *("ers.trendmicro", "backscatterer", "lashback", "hostkarma", "invaluement", "spfbl", "delist"),
-            *("sender.office.com",),
-        ),
-    ),
-    ("#arpa", (".arpa.",)),
-    ("#spf", ("openspf", "open-spf", "spf.pobox", ".why?s=")),
-    ("#barelf", ("smtplf",)),
-    ("#virus", (".trojan", ".win32.", ".w32.", ".heur", ".worm.", ".exploit.", ".eicar", ".backdoor.", ".ransom")),
-)
-
-_MARKS: Final = [(sign, mark) for sign, marks in _SIGNS for mark in marks]
-
-
-def _signs(token: str) -> tuple[str, ...]:
-    """The signs in a host name or page."""
-    name = f".{token.strip(_EDGES).replace('/', '.')}."
-    return tuple(dict.fromkeys([sign for sign, mark in _MARKS if mark in name]))
-
-
-def _words_of(token: str) -> list[str]:
-    """The words of one written token in plain form; an address, a page, a number of the network is one word."""
-    core = token.strip(_EDGES)
-    if "@" in token:
-        if "@" in core and not _PARTED.search(core):
-            return ["@"]
-        before, _, behind = _ADDRESS.sub(" @ ", token, count=1).partition(" @ ")
-        return [
-            *(_words_of(before) if before else ()),
-            "@",
-            *(_words_of(behind) if behind and "@" not in behind else ()),
-        ]
-    if "://" in token or token.startswith("www."):
-        return ["#url"]
-    if "." in core or ":" in core:
-        digits = core.replace(".", "")
-        if digits.isdigit() and digits.isascii():
-            return ["#ip"] if core.count(".") == 3 else [] if core.count(".") == 2 else _WORD.findall(core)
-        if _IP.fullmatch(core):
-            return ["#ip"]
-        if _HOST.fullmatch(core):
-            return ["#host"]
-    words = _WORD.findall(token.replace("'", "").replace("\u2019", ""))
-    if token.isascii():
-        return words
-    return [part for word in words for part in (apart(word) if max(word) >= IDEOGRAPHS else (word,))]

@@ -7,12 +7,10 @@ how a provider's own text betrays it; the classifier uses that where the host na
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib.resources import files
 from typing import Final, NotRequired, TypedDict
-
-from smtpguard.classify.regex import finder, lowered
 
 OTHER: Final = "other"
 
@@ -21,7 +19,8 @@ class _Marks(TypedDict):
     page: NotRequired[str]
     hosts: list[str]
     names: list[str]
-    says: list[str]
+    marks: NotRequired[list[str]]
+    says: NotRequired[list[str]]
 
 
 def _read() -> dict[str, _Marks]:
@@ -36,10 +35,16 @@ _BY_NAME: Final = {word: name for name, marks in _TABLE.items() for word in mark
 PAGES: Final[Mapping[str, str]] = {name: marks["page"] for name, marks in _TABLE.items() if "page" in marks}
 """Where a provider explains its replies."""
 PROVIDERS: Final[tuple[str, ...]] = (*_TABLE, OTHER)
-_SAYINGS: Final = tuple(
-    (name, finder(lowered("|".join(marks["says"])))) for name, marks in _TABLE.items() if marks["says"]
-)
-_ANY_SAYING: Final = finder(lowered("|".join(pattern for marks in _TABLE.values() for pattern in marks["says"])))
+MARKS: Final[Mapping[str, Sequence[str]]] = {
+    f"#{name}": marks["marks"] for name, marks in _TABLE.items() if "marks" in marks
+}
+"""By sign, the pieces of host names and pages that give a provider away."""
+SAYINGS: Final[Sequence[tuple[str, str]]] = [
+    (name, phrase)
+    for name, marks in _TABLE.items()
+    for phrase in [*marks.get("says", ()), *([f"#{name}"] if "marks" in marks else [])]
+]
+"""(provider, phrase that only its servers write)."""
 
 
 @lru_cache(maxsize=4096)
@@ -53,10 +58,3 @@ def provider_of(host: str) -> str:
             return known
         name = name.partition(".")[2]
     return OTHER
-
-
-def provider_in(lower: bytes) -> str:
-    """The provider whose servers alone write what is in this text (in its plain form); else `other`."""
-    if _ANY_SAYING(lower)[0] < 0:
-        return OTHER
-    return next(name for name, find in _SAYINGS if find(lower)[0] >= 0)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
 import re2
@@ -39,26 +39,19 @@ class Regex(Protocol):
     """A compiled pattern over octets."""
 
     def search(self, text: bytes, /) -> Match | None: ...
-    def finditer(self, text: bytes, /) -> Iterator[Match]: ...
 
 
 Find = Callable[[bytes], tuple[int, int]]
 """Where a pattern is found first, (start, end) in octets; (-1, -1) where it is not."""
 
-Groups = Callable[[bytes], list[bytes] | None]
-"""What the groups of a pattern hold where it is found first, b"" for those that took no part; None where it is not."""
+Pick = Callable[[bytes], list[int] | None]
+"""Which of some patterns, by number, a text has."""
 
 
-Spans = Callable[[bytes], Iterator[tuple[int, int]]]
-"""Where a pattern is found, (start, end) in octets, one after another. It must need some character."""
-
-Pick = Callable[[bytes], list[int]]
-
-
-def compiled(pattern: str, *, any_case: bool = False) -> Regex:
+def compiled(pattern: str) -> Regex:
     """The pattern ready to search UTF-8 octets; PatternError where RE2 does not take it."""
     try:
-        regex: Regex = _RE2.compile(pattern.encode(), _ANY_CASE if any_case else _AS_WRITTEN)
+        regex: Regex = _RE2.compile(pattern.encode(), _AS_WRITTEN)
     except (_RE2.error, UnicodeEncodeError) as error:
         said = error.args[0]
         raise PatternError(said.decode("utf-8", "replace") if isinstance(said, bytes) else str(error)) from None
@@ -79,21 +72,6 @@ def finder(pattern: str) -> Find:
     return find
 
 
-def spans(pattern: str) -> Spans:
-    """The pattern, in any case, as a function that says where all its matches are; PatternError as of `compiled`."""
-    match = compiled(uncaptured(pattern), any_case=True)._regexp.Match  # type: ignore[attr-defined]
-
-    def found(text: bytes) -> Iterator[tuple[int, int]]:
-        at, size = 0, len(text)
-        while at < size:
-            start, at = match(_ANYWHERE, text, at, size)[0]
-            if start < 0:
-                return
-            yield start, at
-
-    return found
-
-
 def picker(patterns: Iterable[str]) -> Pick:
     """Which of the patterns, by number, are found in a text, in any case; all are searched at once."""
     choice = _RE2.Set.SearchSet(_ANY_CASE)
@@ -102,17 +80,6 @@ def picker(patterns: Iterable[str]) -> Pick:
     choice.Compile()
     pick: Pick = choice.Match
     return pick
-
-
-def grouper(pattern: str) -> Groups:
-    """The pattern, in any case, as a function that gives its groups; PatternError as of `compiled`."""
-    match = compiled(pattern, any_case=True)._regexp.Match  # type: ignore[attr-defined]
-
-    def groups(text: bytes) -> list[bytes] | None:
-        spans = match(_ANYWHERE, text, 0, len(text))
-        return None if spans[0][0] < 0 else [text[start:end] if start >= 0 else b"" for start, end in spans[1:]]
-
-    return groups
 
 
 def lowered(pattern: str) -> str:
