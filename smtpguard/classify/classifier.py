@@ -282,8 +282,11 @@ class Classifier:
             return ""
         most = max(sums)
         category = CATEGORIES[sums.index(most)]
-        if category == said or category in _UNSPECIFIC or category in _DEAD or asked[1] in too_early(category):
+        if category == said or category in _UNSPECIFIC or asked[1] in too_early(category):
             return ""
+        if category in _DEAD:
+            is_sure = said == "unknown" and _dead(sums) >= _DEAD_BY_ALL
+            return category if is_sure and _dead(self._likely.weigh(written)) >= _DEAD_BY_WORDS else ""
         rival = 0.0 if said in _UNSPECIFIC else likely.share(sums, sums[_PLACE[said]]) + _DOUBT
         return category if likely.share(sums, most) >= max(_MOST, times * rival) else ""
 
@@ -318,7 +321,7 @@ _UNTOLD: Final = frozenset({"recipient.unknown", "recipient.disabled", "policy.u
 
 _UNSPECIFIC: Final = frozenset({"policy.unspecified", "unknown"})
 _DEAD: Final = frozenset({"recipient.unknown", "recipient.disabled", "recipient.domain", "recipient.syntax"})
-"""Only words that say so, hence a rule, make an address a dead one."""
+"""Only words that say so make an address a dead one: those of a rule, or where none says a cause, all together."""
 _PLACE: Final = {category: place for place, category in enumerate(CATEGORIES)}
 # When all words outweigh a rule: found by leaving out one of our sets of replies after another. Telling words and
 # codes, and rules of a provider or an operator, are never doubted.
@@ -328,6 +331,12 @@ _ENOUGH: Final = 20  # characters: a rule that finds so many is not doubted eith
 _MOST: Final = 0.6  # what another must have in all
 _DOUBT: Final = 0.001  # the least share that counts as one
 _CLEAR: Final = 3 * likely.UNIT  # how much more all words must speak for one of two rules as specific
+_DEAD_BY_ALL: Final = 0.75  # the share that the causes of a dead address must have together
+_DEAD_BY_WORDS: Final = 0.3  # and without the codes, which say little of it
+
+
+def _dead(sums: Sequence[int]) -> float:
+    return sum([likely.share(sums, sums[_PLACE[category]]) for category in _DEAD])
 
 
 def enhanced_of(reply: Reply, folded: str) -> EnhancedCode | None:

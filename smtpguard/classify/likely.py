@@ -71,7 +71,7 @@ class Likely:
         self._token: Final = lru_cache(maxsize=16384)(self._words)
 
     def weigh(
-        self, written: Sequence[str], verb: Verb | None, code: int, enhanced: EnhancedCode | None
+        self, written: Sequence[str], verb: Verb | None = None, code: int = 0, enhanced: EnhancedCode | None = None
     ) -> tuple[int, ...]:
         """How much the words, in plain form, and the codes speak for each of `CATEGORIES`; () if it knows no words."""
         total = self._coded(verb, code, enhanced)

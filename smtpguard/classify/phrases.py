@@ -61,10 +61,9 @@ _Seen = tuple[int, int, _End]
 """Words from, to, and what they are in the tree."""
 
 
-class _Sentence(NamedTuple):
-    candidates: int  # phrases, as bits, the first two parts of which are there, in whatever order
-    alone: list[int]  # its words that are parts
-    seen: list[_Seen]  # what several of its words together are
+_Sentence = tuple[int, list[int], list[_Seen]]
+"""Phrases, as bits, the first two parts of which are there, in whatever order; the words that are parts; what several
+words together are."""
 
 
 class Read(NamedTuple):
@@ -242,7 +241,7 @@ class Phrasebook:
             if not symbols:
                 if present and (there := present & (present >> self._width)):
                     candidates |= there
-                    sentences.append(_Sentence(there, alone, seen))
+                    sentences.append((there, alone, seen))
                 present = 0
                 alone, seen = [], []
         return Read(candidates, sentences, told, words, written, spelled)
@@ -266,7 +265,7 @@ class Phrasebook:
                         floor, out = weight, []
                     out.append((number, end.said, start, stop))
         for sentence in read.sentences:
-            candidates = sentence.candidates
+            candidates = sentence[0]
             while candidates:
                 bit = candidates.bit_length() - 1
                 candidates ^= 1 << bit
@@ -288,7 +287,7 @@ class Phrasebook:
         out: list[Found] = []
         if read.candidates & among:
             for sentence in read.sentences:
-                candidates = sentence.candidates & among
+                candidates = sentence[0] & among
                 while candidates:
                     bit = candidates.bit_length() - 1
                     candidates ^= 1 << bit
@@ -301,9 +300,10 @@ class Phrasebook:
         # where the parts so far end, what they say, where they begin
         whole: list[tuple[int, int, int]] = []
         words = read.words
+        _, alone, seen = sentence
         for part in self._parts[number]:
-            places = [(stop, end.said, start) for start, stop, end in sentence.seen if part in end.parts]
-            for at in sentence.alone:
+            places = [(stop, end.said, start) for start, stop, end in seen if part in end.parts]
+            for at in alone:
                 if part in (parts := words[at][3]):
                     places.append((at + 1, parts[part], at))
             if len(places) > _PLACES:

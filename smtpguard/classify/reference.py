@@ -17,8 +17,8 @@ _HEAD = """\
 # What a refusal can be about, and how it is recognised
 
 Made from the rules by `python -m smtpguard.classify.reference`; do not edit. `smtpguard explain` says which rule read a
-reply. `likely` is no rule: where rules say little or nothing, all words together may speak for a cause (they never call
-an address dead). An operator's own rule files use the same notation, see the head of smtpguard/classify/rules.py.
+reply. `likely` is no rule: where rules say little or nothing, all words together may speak for a cause (for a dead
+address only where no rule names a cause). An operator's own rule files use the same notation, see the head of smtpguard/classify/rules.py.
 """
 
 

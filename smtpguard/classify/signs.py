@@ -22,7 +22,7 @@ _MARKS: Final[Mapping[str, Sequence[str]]] = {
         *("blacklist", "black-list", "blocklist", "block-list", "denyip", "blue-shield", "ipcheck", "abusix"),
         *("mail-abuse", "spamrats", "spameatingmonkey", "njabl", "blocklist.de", "manitu.net", "mxtoolbox"),
         *("ers.trendmicro", "backscatterer", "lashback", "hostkarma", "invaluement", "spfbl", "delist"),
-        *("sender.office.com",),
+        *("sender.office.com", "mail_blocks"),
     ),
     "#arpa": (".arpa.",),
     "#spf": ("openspf", "open-spf", "spf.pobox", ".why?s="),

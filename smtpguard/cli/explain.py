@@ -312,6 +312,7 @@ def _account(question: Said, answer: Classification, notice: Notice | None) -> l
         ("What to do", answer.fix),
         ("Retry", retry),
         ("Provider", answer.provider if answer.provider != "other" else ""),
+        ("Their code", answer.provider_code),
         ("Block list", listed),
         ("Rule", answer.rule or "none matched"),
         ("Matched", answer.matched),

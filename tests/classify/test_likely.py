@@ -182,10 +182,25 @@ def test_of_words_it_does_not_know_it_says_nothing(text: str) -> None:
     assert match(text).rule != "likely"
 
 
-def test_it_declares_no_address_dead() -> None:
-    words = "there was a mailbox of that sort once"
-    assert best(SHIPPED, words) in DEAD
-    assert match(f"550 {words}").category == "unknown"
+@pytest.mark.parametrize(
+    ("text", "category"),
+    [
+        ("550 there was a mailbox of that sort once", "recipient.unknown"),
+        ("550 mailbox of that sort was rejected by policy", "policy.unspecified"),  # a rule says something else
+        ("450 there was a mailbox of that sort once", "unknown"),
+    ],
+)
+def test_an_address_is_dead_where_it_is_sure_and_no_rule_says_else(text: str, category: str) -> None:
+    assert match(text).category == category
+    assert best(SHIPPED, text[4:].partition(" by ")[0]) in DEAD
+
+
+@pytest.mark.parametrize(("dead", "category"), [(20, "unknown"), (60, "recipient.unknown")])
+def test_no_code_makes_an_address_dead(dead: int, category: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = Likely({"gnarl": {"recipient.unknown": dead, "content.spam": 60}, "=550": {"recipient.unknown": 100}})
+    classifier = load()
+    monkeypatch.setattr(classifier, "_likely", table)
+    assert classifier.match(Reply.of("550 gnarl gnarl", Verb.RCPT)).category == category
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,11 @@ def rule(text: str) -> str:
     return f"[[rule]]\n{text}"
 
 
+def test_ours_are_phrases_not_patterns() -> None:
+    # each pattern is a search of its own in every reply; all phrases together are one
+    assert [rule.id for rule in CLASSIFIER.rules if rule.patterns] == []
+
+
 def test_every_example_is_won_by_its_rule() -> None:
     assert CLASSIFIER.prove() == []
 

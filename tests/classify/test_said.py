@@ -48,6 +48,22 @@ def test_the_reply_in_a_text(text: str, reply: str | None, host: str, verb: Verb
     assert (found.host, found.verb, found.has_code) == (host, verb, True)
 
 
+def test_of_a_line_of_a_log_without_a_reply_only_the_reason_is_read() -> None:
+    reason = "lost connection with mx.receiver.example[192.0.2.25] while performing the EHLO handshake"
+    found = said(f"4F1A: to=<b@receiver.example>, relay=none, delay=30, dsn=4.4.2, status=deferred ({reason})")
+    assert found.reply.lines == (reason,)
+    assert (found.host, found.verb, found.has_code) == ("mx.receiver.example", Verb.EHLO, False)
+
+
+@pytest.mark.parametrize("around", ["{}", "host mx.next.example[192.0.2.1] said: {} (in reply to MAIL FROM command)"])
+def test_what_was_said_to_who_verified_the_sender_is_not_the_reply(around: str) -> None:
+    reply = f"550 5.1.7 <a@sender.example>: Sender address rejected: undeliverable address: {SAID}"
+    found = said(around.format(f"{reply} (in reply to RCPT TO command)"))
+    assert str(found.reply).startswith(reply)
+    assert found.host != "mx.receiver.example"
+    assert found.verb is not Verb.RCPT
+
+
 @pytest.mark.parametrize(
     ("text", "code", "enhanced"),
     [

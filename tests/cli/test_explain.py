@@ -45,6 +45,12 @@ def test_a_pipe_gets_plain_text(capsys: pytest.CaptureFixture[str]) -> None:
     assert said.isascii()
 
 
+def test_the_provider_s_own_code_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert explain("421 4.7.0 [TSS04] Messages from 192.0.2.7 temporarily deferred due to user complaints") == 0
+    rows = dict(line.split(":", 1) for line in capsys.readouterr().out.splitlines())
+    assert (rows["Provider"].strip(), rows["Their code"].strip()) == ("yahoo", "TSS04")
+
+
 def test_a_terminal_gets_a_panel(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)

@@ -93,7 +93,11 @@ def said(
 _SAID = re.compile(r"\bhost\s+([^\s\[]{1,255})\[[^\]]{0,80}\](?::\d+)?\s+(said|refused\s+to\s+talk\s+to\s+me):\s+")
 _IN_REPLY_TO = re.compile(r"\s*\(in\s+reply\s+to\s+(?:the\s+)?([A-Za-z\s-]{1,30}?)(?:\s+command)?\)\W{0,3}$")
 _TAIL: Final = 120
-# Postfix, where there was no reply: "lost connection with NAME[ADDRESS] while sending RCPT TO"
+# Postfix ADDRESS_VERIFICATION_README: "Sender address rejected: undeliverable address: host NAME[ADDRESS] said: REPLY"
+_OF_SENDER: Final = "sender address rejected:"
+# Postfix, where there was no reply: "relay=none, dsn=4.4.1, status=deferred (TEXT)", and in TEXT
+# "lost connection with NAME[ADDRESS] while sending RCPT TO"
+_STATUS = re.compile(r"\bstatus=(?:deferred|bounced|expired|undeliverable)\s+\(")
 _GONE = re.compile(r"\b(?:connect\s+to|lost\s+connection\s+with|conversation\s+with)\s+([^\s\[]{1,255})\[[^\]]{0,80}\]")
 _WHILE = re.compile(
     r"\bwhile\s+(?:receiving|sending|performing)\s+(?:the\s+)?"
@@ -128,11 +132,16 @@ def _placed(text: str) -> tuple[str, Verb | None, str]:
     if (at := text.find(_EXIM_MARK)) >= 0 and (found := _EXIM.match(text, at)) is not None:
         before = [*_EXIM_HOST.finditer(text[:at])]
         return found[2] or (before[-1][1] if before else ""), verb_of(found[1]), text[found.end() :]
+    quote = _SAID.search(text)
+    if quote is not None and _OF_SENDER in text[: quote.start()].lower():
+        return host, verb, text  # what was said to who verified the sender is no word about the recipient
     if (found := _IN_REPLY_TO.search(text, max(0, len(text) - _TAIL))) is not None:
         verb, text = verb_of(found[1]), text[: found.start()]
-    if (found := _SAID.search(text)) is not None:
-        refused = Verb.CONNECT if found[2].startswith("refused") else None
-        return found[1], verb or refused, text[found.end() :]
+    if quote is not None:
+        refused = Verb.CONNECT if quote[2].startswith("refused") else None
+        return quote[1], verb or refused, text[quote.end() :]
+    if (found := _STATUS.search(text)) is not None:
+        text = text[found.end() :].removesuffix(")")
     if (found := _FOR.search(text)) is not None:
         return found[2], verb or verb_of(found[1]), text
     if (found := _GONE.search(text)) is not None:
