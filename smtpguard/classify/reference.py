@@ -18,7 +18,8 @@ _HEAD = """\
 
 Made from the rules by `python -m smtpguard.classify.reference`; do not edit. `smtpguard explain` says which rule read a
 reply. `likely` is no rule: where rules say little or nothing, all words together may speak for a cause (for a dead
-address only where no rule names a cause). An operator's own rule files use the same notation, see the head of smtpguard/classify/rules.py.
+address only where no rule names a cause). An operator's own rule files use the same notation, see the head of
+smtpguard/classify/rules.py.
 """
 
 
