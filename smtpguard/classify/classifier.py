@@ -176,7 +176,7 @@ class Classifier:
         read = self.book.read(simple)
         code, enhanced = reply.code, enhanced_of(reply, folded)
         provider = provider_of(host) if host else OTHER
-        if provider == OTHER and (betrayed := self.book.find(read, self._sayings)):
+        if provider == OTHER and read.candidates & self._sayings and (betrayed := self.book.find(read, self._sayings)):
             provider = SAYINGS[min(betrayed)[0]][0]
         asked = (provider, verb, code, enhanced)
         owners, premature = self._owners, self._premature[verb]
@@ -231,7 +231,7 @@ class Classifier:
         among = 0
         for hit in held:
             among |= self._bars.get(hit.rule.id, 0)
-        if not (found := self.book.find(read, among)):
+        if not read.candidates & among or not (found := self.book.find(read, among)):
             return held
         clauses = read.clauses()
         kept = []

@@ -61,9 +61,9 @@ _Seen = tuple[int, int, _End]
 """Words from, to, and what they are in the tree."""
 
 
-_Sentence = tuple[int, list[int], list[_Seen]]
-"""Phrases, as bits, the first two parts of which are there, in whatever order; the words that are parts; what several
-words together are."""
+_Sentence = tuple[int, list[tuple[int, dict[int, int]]], list[_Seen]]
+"""Phrases, as bits, the first part of which is there and another, in whatever order; the words that are parts, and what
+each part says; what several words together are."""
 
 
 class Read(NamedTuple):
@@ -128,10 +128,11 @@ class Phrasebook:
         for number, parts in enumerate(parted):
             if (bit := self._bits.get(number)) is None:
                 whole[parts[0]].insert(0, number)
-            else:  # of which phrases a part is the first, the second; of later parts nothing is known
+            else:  # of which phrases a part is the first, and of which another, or all there is
                 sought.update(parts)
                 uses[parts[0]] |= bit
-                uses[parts[1] if len(parts) > 1 else parts[0]] |= bit << self._width
+                for part in parts[1:] or parts:
+                    uses[part] |= bit << self._width
         self._root: Final = _Node()
         merged: dict[tuple[_End, _End], _End] = {}
         self._vocabulary: Final = set[str]()
@@ -215,7 +216,7 @@ class Phrasebook:
         if len(plain) > MAX_TOKEN:  # what is remembered of tokens is bounded so
             written = [token[:MAX_TOKEN] for token in written[:MAX_WORDS]]
         spelled = list(map(self._tokens.__getitem__, written))
-        if (lead := _lead(written)) > 0:
+        if written and written[0] in _LEADS and (lead := _lead(written)) > 0:
             spelled[lead - 1] += (_STOP,)
         words = [*chain.from_iterable(spelled)]
         del words[MAX_WORDS:]
@@ -223,12 +224,12 @@ class Phrasebook:
         sentences: list[_Sentence] = []
         told: list[_Seen] = []
         seen: list[_Seen] = []
-        alone: list[int] = []
+        alone: list[tuple[int, dict[int, int]]] = []
         candidates = present = 0
         for at, (symbols, uses, whole, parts, begun) in enumerate(words, 1):  # `at`: the next word
-            if parts:
+            if uses:
                 present |= uses
-                alone.append(at - 1)
+                alone.append((at - 1, parts))
             if whole:
                 for end in whole:
                     told.append((at - 1, at, end))
@@ -275,7 +276,7 @@ class Phrasebook:
                 if (
                     weight < below
                     and (number not in doubted or meant(number))
-                    and (found := self._stands(read, sentence, number)) is not None
+                    and (found := self._stands(sentence, number)) is not None
                 ):
                     if weight > floor:
                         floor, out = weight, []
@@ -285,27 +286,23 @@ class Phrasebook:
     def find(self, read: Read, among: int) -> list[Found]:
         """The phrases `among`, as of `bits`, that are there."""
         out: list[Found] = []
-        if read.candidates & among:
-            for sentence in read.sentences:
-                candidates = sentence[0] & among
-                while candidates:
-                    bit = candidates.bit_length() - 1
-                    candidates ^= 1 << bit
-                    if (found := self._stands(read, sentence, self._numbers[bit])) is not None:
-                        out.append(found)
+        for sentence in read.sentences:
+            candidates = sentence[0] & among
+            while candidates:
+                bit = candidates.bit_length() - 1
+                candidates ^= 1 << bit
+                if (found := self._stands(sentence, self._numbers[bit])) is not None:
+                    out.append(found)
         return out
 
-    def _stands(self, read: Read, sentence: _Sentence, number: int) -> Found | None:
+    def _stands(self, sentence: _Sentence, number: int) -> Found | None:
         """A phrase, if its parts stand in order in this sentence, in its longest wording."""
         # where the parts so far end, what they say, where they begin
         whole: list[tuple[int, int, int]] = []
-        words = read.words
         _, alone, seen = sentence
         for part in self._parts[number]:
             places = [(stop, end.said, start) for start, stop, end in seen if part in end.parts]
-            for at in alone:
-                if part in (parts := words[at][3]):
-                    places.append((at + 1, parts[part], at))
+            places += [(at + 1, parts[part], at) for at, parts in alone if part in parts]
             if len(places) > _PLACES:
                 places = sorted(places)[:_PLACES]
             if whole:
@@ -327,8 +324,7 @@ def _walked(words: Sequence[_Word], at: int, node: _Node, start: int, seen: list
     uses = 0
     at += 1
     if (end := node.end) is not None:
-        if end.parts:
-            uses = end.uses
+        if uses := end.uses:
             seen.append((start, at, end))
         if end.whole:
             told.append((start, at, end))
@@ -362,12 +358,18 @@ _OPENERS: Final = frozenset({"please", "veuillez", "-", "--", "|", "//"})
 _SUBJECTS: Final = frozenset(
     {"your", "message", "mail", "email", "delivery", "transaction", "was", "is", "has", "been"}
 )
-_VERDICTS: Final = frozenset({"rejected", "refused", "denied", "failed", "deferred", "blocked", "bounced", "sorry"})
+_VERDICTS: Final = frozenset(
+    verdict + sign
+    for verdict in ("rejected", "refused", "denied", "failed", "deferred", "blocked", "bounced", "sorry")
+    for sign in ":,!"
+)
+_LEADS: Final = _SUBJECTS | _VERDICTS
+"""What a lead begins with."""
 
 
 def _lead(written: Sequence[str]) -> int:
     """Where the text begins to say why, after a lead that only says that: "Message rejected: "; -1 without a lead."""
     for place, token in enumerate(written):
         if token not in _SUBJECTS:
-            return place + 1 if token[:-1] in _VERDICTS and token[-1] in ":,!" else -1
+            return place + 1 if token in _VERDICTS else -1
     return -1
