@@ -53,7 +53,7 @@ def spoken(rules: Iterable[Rule]) -> Iterator[Sample]:
     for rule in rules:
         for phrase in rule.phrases:
             choose = random.Random(phrase).choice  # noqa: S311  # a phrase more changes the readings of no other
-            parts = [sorted(readings(part)) for part in parts_of(phrase)]
+            parts = [sorted(set(readings(part))) for part in parts_of(phrase)]
             for _ in range(_READINGS):
                 words = [_SIGNS.get(word, word.strip("#*")) for part in parts for word in choose(part)]
                 yield [*worded(words), ALWAYS], rule.category

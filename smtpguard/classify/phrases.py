@@ -152,7 +152,7 @@ class Phrasebook:
                 said = len("".join(reading))
                 if (end := ends.get(said)) is None:
                     ends[said] = end = _End(said, tuple(whole[part]), uses[part], only)
-                if node.end is not None:  # another part ends here too
+                if node.end is not None and node.end is not end:  # another part ends here too
                     both = (node.end, end)
                     if (end := merged.get(both)) is None:
                         merged[both] = end = _both(*both)

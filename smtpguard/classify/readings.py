@@ -67,14 +67,17 @@ def beside(phrase: str) -> list[str]:
 
 
 @lru_cache(maxsize=4096)
-def readings(part: str) -> frozenset[tuple[str, ...]]:
-    """All word sequences that a part of a phrase stands for; PhraseError where it is none or stands for too many."""
+def readings(part: str) -> tuple[tuple[str, ...], ...]:
+    """All word sequences that a part of a phrase stands for, some perhaps twice.
+
+    PhraseError where it is none or stands for too many.
+    """
     lexemes = _LEXEME.findall(part)
     texts, at = _alternatives(lexemes, 0)
     if at != len(lexemes):
         raise PhraseError("a bracket too many")
     whole = "".join(texts)
-    found = frozenset(map(tuple, map(str.split if whole.isascii() else _split, texts)))
+    found = tuple(map(tuple, map(str.split if whole.isascii() else _split, texts)))
     if "*" in whole and any(word[-1] == "*" and len(word) <= STEM for words in found for word in words):
         raise PhraseError(f"a word of {part!r} has less than {STEM} characters before its *")
     if () in found:

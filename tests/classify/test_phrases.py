@@ -44,7 +44,7 @@ def found(phrase: str, text: str) -> bool:
     ],
 )
 def test_a_part_is_written_out(part: str, words: set[tuple[str, ...]]) -> None:
-    assert readings(part) == words
+    assert set(readings(part)) == words
 
 
 @pytest.mark.parametrize("part", ["(a", "a)", "a?", "", "a+b", "(a|)", "(a|b|c|d|e)?" * 6 + "x"])
