@@ -186,12 +186,13 @@ _CODES: Final = [
         ("VS", r"\b(VS\d+-[A-Z]+)\b"),
     )
 ]
+_MAY_BE_CODE = re.compile(r"[0-9=#(\[]")  # what all but the rarest have
 _ANY_CODE = re.compile(r"[\[(#]|[?&]p=|-00|BL|IB|OFR|LPN|DT:|CX|RL0|MXIN|VS")
 
 
 def provider_code(text: str) -> str:
     """The provider's own code for its reason, as it writes it ("TSS04", "S3150", "p=DmarcPolicy"); "" without."""
-    if _ANY_CODE.search(text) is not None:
+    if _MAY_BE_CODE.search(text) is not None and _ANY_CODE.search(text) is not None:
         for sign, pattern in _CODES:
             if sign in text and (code := _first(pattern, text)):
                 return code

@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from itertools import accumulate, chain
+from sys import intern
 from typing import Final, NamedTuple
 
 from smtpguard.classify.readings import STEM, parts_of, readings
@@ -27,37 +28,45 @@ Found = tuple[int, int, int, int]
 """A phrase in a text: its number, how many characters its parts say, and its words (first, last + 1)."""
 
 
-class _End:
-    """What ends at a place in the tree; places that end the same share it."""
+class _Place:
+    """A place in the tree of words: what ends here, if anything, and what may follow.
 
-    __slots__ = ("parts", "said", "uses", "whole")
+    Where nothing follows, places that end the same are one: most are such, and what is small stays at hand.
+    """
+
+    __slots__ = ("after", "parts", "said", "uses", "whole")
 
     def __init__(self, said: int, whole: tuple[int, ...], uses: int, parts: frozenset[int]) -> None:
         self.said = said  # characters on the way here
         self.whole = whole  # the phrases that are no more than this, the last first
         self.uses = uses  # the other phrases that have one of these parts, as bits
         self.parts = parts  # the parts of such
+        self.after: dict[str, _Place] = _NOTHING
+
+    def copy(self) -> _Place:
+        """The same, for something to follow."""
+        copy = _Place(self.said, self.whole, self.uses, self.parts)
+        copy.after = {}
+        return copy
+
+    def take(self, other: _Place) -> None:
+        """Ends what the other does, too."""
+        self.said = other.said
+        self.whole = tuple(sorted((*self.whole, *other.whole), reverse=True))
+        self.uses |= other.uses
+        self.parts |= other.parts
 
 
-class _Node:
-    """A place in the tree of words: what may follow, and what ends here, if anything does."""
-
-    __slots__ = ("after", "end")
-
-    def __init__(self) -> None:
-        self.after: dict[str, _Node] = _NOTHING  # shared until there is something: most places are ends
-        self.end: _End | None = None
-
-
-_NOTHING: Final[dict[str, _Node]] = {}
-_Word = tuple[tuple[str, ...], int, tuple[_End, ...], dict[int, int], tuple[dict[str, _Node], ...]]
+_NOTHING: Final[dict[str, _Place]] = {}
+_NOWHERE: Final = _Place(0, (), 0, frozenset())
+_Word = tuple[tuple[str, ...], int, tuple[_Place, ...], dict[int, int], tuple[dict[str, _Place], ...]]
 """What it may stand for in the tree; of what ends with it alone, the uses, whole phrases, and what each part says;
 what may follow it."""
 _STOP: Final[_Word] = ((), 0, (), {}, ())
 """Stands where a sentence ends."""
 _STRANGE: Final[_Word] = (("",), 0, (), {}, ())
 """A word that no phrase has."""
-_Seen = tuple[int, int, _End]
+_Seen = tuple[int, int, _Place]
 """Words from, to, and what they are in the tree."""
 
 
@@ -120,6 +129,9 @@ class Phrasebook:
         self._numbers: Final = [n for n, parts in enumerate(parted) if len(parts) > 1 or weights[n] < 0]
         self._width: Final = len(self._numbers)
         self._bits: Final = {number: 1 << place for place, number in enumerate(self._numbers)}
+        # by weight, the first bit of a phrase that weighs so much; 0 is the least that counts
+        self._from: Final = {weights[number]: bit for bit, number in reversed([*enumerate(self._numbers)])}
+        self._from[0] = sum(weights[number] < 0 for number in self._numbers)
         whole: dict[str, list[int]] = {part: [] for parts in parted for part in parts}
         uses = dict.fromkeys(whole, 0)
         numbers = {part: number for number, part in enumerate(whole)}
@@ -133,39 +145,47 @@ class Phrasebook:
                 uses[parts[0]] |= bit
                 for part in parts[1:] or parts:
                     uses[part] |= bit << self._width
-        self._root: Final = _Node()
-        merged: dict[tuple[_End, _End], _End] = {}
+        self._first: Final[dict[str, _Place]] = {}
         self._vocabulary: Final = set[str]()
+        merged: dict[tuple[_Place, _Place], _Place] = {}
         for part, number in numbers.items():
-            ends: dict[int, _End] = {}
+            ends: dict[int, _Place] = {}
             only = frozenset((number,) if part in sought else ())
-            for reading in readings(part):
-                node = self._root
-                for word in reading:
-                    try:
-                        node = node.after[word]
-                    except KeyError:
-                        if node.after is _NOTHING:
-                            node.after = {}
-                        node.after[word] = node = _Node()
-                        self._vocabulary.add(word)
-                said = len("".join(reading))
+            for *way, last in readings(part):
+                after = self._first
+                for word in way:
+                    place = after.get(word, _NOWHERE)
+                    if place.after is _NOTHING:
+                        after[self._known_as(word)] = place = place.copy()
+                    after = place.after
+                said = sum(map(len, way)) + len(last)
                 if (end := ends.get(said)) is None:
-                    ends[said] = end = _End(said, tuple(whole[part]), uses[part], only)
-                if node.end is not None and node.end is not end:  # another part ends here too
-                    both = (node.end, end)
-                    if (end := merged.get(both)) is None:
-                        merged[both] = end = _both(*both)
-                node.end = end
+                    ends[said] = end = _Place(said, tuple(whole[part]), uses[part], only)
+                if (place := after.get(last, end)) is end:
+                    after[self._known_as(last)] = end
+                elif place.after is not _NOTHING:
+                    place.take(end)
+                else:  # another part ends here too
+                    if (both := merged.get((place, end))) is None:
+                        merged[place, end] = both = place.copy()
+                        both.take(end)
+                        both.after = _NOTHING
+                    after[last] = both
         prefixes: dict[str, list[str]] = {}
         for word in sorted(self._vocabulary):
             if word[-1] == "*":
-                prefixes.setdefault(word[:STEM], []).append(word[:-1])
-        self._prefixes: Final = {stem: tuple(starts) for stem, starts in prefixes.items()}
+                prefixes.setdefault(word[:STEM], []).append(word)
+        self._prefixes: Final = {stem: tuple(words) for stem, words in prefixes.items()}
         # the words that phrases are made of, known from the start; in a text most are such
         plain = {word for word in self._vocabulary if word.isalnum() and word.isascii()}
         self._known: Final = {word: (self._word(word),) for word in plain | {"@", "#ip", "#host", "#url"}}
         self._tokens: Final = _Tokens(self._known, self._read_token)
+
+    def _known_as(self, word: str) -> str:
+        """A word of a phrase as all that have it know it: one object, that a look-up need not compare."""
+        word = intern(word)
+        self._vocabulary.add(word)
+        return word
 
     def bits(self, numbers: Iterable[int]) -> int:
         """Phrases of a weight below 0, for `find`."""
@@ -191,24 +211,23 @@ class Phrasebook:
 
     def _word(self, word: str, signs: tuple[str, ...] = ()) -> _Word:
         """A word with its prefixes that phrases have and further signs; and the places of the tree they lead to."""
-        symbols = (word, *signs) if word in self._vocabulary else signs
+        symbols = (intern(word), *signs) if word in self._vocabulary else signs
         if word[:1].isdigit():
-            symbols += ("#num",)
-        if (prefixes := self._prefixes.get(word[:STEM])) is not None and word.startswith(prefixes):
-            symbols += tuple([f"{start}*" for start in prefixes if word.startswith(start)])
+            symbols += (_NUMBER,)
+        if (prefixes := self._prefixes.get(word[:STEM])) is not None:
+            symbols += tuple([prefix for prefix in prefixes if word.startswith(prefix[:-1])])
         if not symbols:
             return _STRANGE
-        first = self._root.after
+        first = self._first
         places = [first[symbol] for symbol in symbols if symbol in first]
-        alone = [node.end for node in places if node.end is not None]
         uses = 0
         parts: dict[int, int] = {}
-        for end in reversed(alone):  # the word itself says most, and comes first
-            uses |= end.uses
-            for part in end.parts:
-                parts[part] = end.said
-        told = tuple([end for end in alone if end.whole])
-        return symbols, uses, told, parts, tuple([node.after for node in places if node.after])
+        for place in reversed(places):  # the word itself says most, and comes first
+            uses |= place.uses
+            for part in place.parts:
+                parts[part] = place.said
+        told = tuple([place for place in places if place.whole])
+        return symbols, uses, told, parts, tuple([place.after for place in places if place.after])
 
     def read(self, plain: str) -> Read:
         """What a text in plain form holds of the phrases' parts."""
@@ -266,15 +285,15 @@ class Phrasebook:
                         floor, out = weight, []
                     out.append((number, end.said, start, stop))
         for sentence in read.sentences:
-            candidates = sentence[0]
+            least = self._from.get(floor, 0)
+            candidates = sentence[0] >> least
             while candidates:
                 bit = candidates.bit_length() - 1
                 candidates ^= 1 << bit
-                number = self._numbers[bit]
-                if (weight := weights[number]) < floor:
-                    break
+                number = self._numbers[least + bit]
+                weight = weights[number]
                 if (
-                    weight < below
+                    floor <= weight < below
                     and (number not in doubted or meant(number))
                     and (found := self._stands(sentence, number)) is not None
                 ):
@@ -319,27 +338,21 @@ class Phrasebook:
         return number, said, start, stop
 
 
-def _walked(words: Sequence[_Word], at: int, node: _Node, start: int, seen: list[_Seen], told: list[_Seen]) -> int:
+def _walked(words: Sequence[_Word], at: int, place: _Place, start: int, seen: list[_Seen], told: list[_Seen]) -> int:
     """Adds what ends on the ways on from a place that the word `at` led to, begun at `start`; the uses of all that."""
-    uses = 0
     at += 1
-    if (end := node.end) is not None:
-        if uses := end.uses:
-            seen.append((start, at, end))
-        if end.whole:
-            told.append((start, at, end))
-    if after := node.after:
+    if uses := place.uses:
+        seen.append((start, at, place))
+    if place.whole:
+        told.append((start, at, place))
+    if after := place.after:
         for symbol in words[at][0]:
             if symbol in after:
                 uses |= _walked(words, at, after[symbol], start, seen, told)
     return uses
 
 
-def _both(one: _End, other: _End) -> _End:
-    whole = tuple(sorted((*one.whole, *other.whole), reverse=True))
-    return _End(one.said, whole, one.uses | other.uses, one.parts | other.parts)
-
-
+_NUMBER: Final = intern("#num")
 _MAX_TOKENS: Final = 16384
 _PLACES: Final = 6
 """Places of one part in a sentence that are looked at: a text that repeats itself says no more than that."""

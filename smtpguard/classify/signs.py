@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from sys import intern
 from typing import Final
 
 from smtpguard.classify.providers import MARKS
@@ -30,7 +31,7 @@ _MARKS: Final[Mapping[str, Sequence[str]]] = {
     "#virus": (".trojan", ".win32.", ".w32.", ".heur", ".worm.", ".exploit.", ".eicar", ".backdoor.", ".ransom"),
     **MARKS,
 }
-_SIGN_OF: Final = [sign for sign, marks in _MARKS.items() for _ in marks]
+_SIGN_OF: Final = [intern(sign) for sign, marks in _MARKS.items() for _ in marks]
 _marks_in: Final = picker(re.escape(mark.replace("/", ".")) for marks in _MARKS.values() for mark in marks)
 
 
