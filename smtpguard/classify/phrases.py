@@ -44,7 +44,7 @@ class _Place:
         self.after: dict[str, _Place] = _NOTHING
 
     def copy(self) -> _Place:
-        """The same, for something to follow."""
+        """The same, by itself, for something to follow."""
         copy = _Place(self.said, self.whole, self.uses, self.parts)
         copy.after = {}
         return copy
@@ -149,28 +149,8 @@ class Phrasebook:
         self._vocabulary: Final = set[str]()
         merged: dict[tuple[_Place, _Place], _Place] = {}
         for part, number in numbers.items():
-            ends: dict[int, _Place] = {}
-            only = frozenset((number,) if part in sought else ())
-            for *way, last in readings(part):
-                after = self._first
-                for word in way:
-                    place = after.get(word, _NOWHERE)
-                    if place.after is _NOTHING:
-                        after[self._known_as(word)] = place = place.copy()
-                    after = place.after
-                said = sum(map(len, way)) + len(last)
-                if (end := ends.get(said)) is None:
-                    ends[said] = end = _Place(said, tuple(whole[part]), uses[part], only)
-                if (place := after.get(last, end)) is end:
-                    after[self._known_as(last)] = end
-                elif place.after is not _NOTHING:
-                    place.take(end)
-                else:  # another part ends here too
-                    if (both := merged.get((place, end))) is None:
-                        merged[place, end] = both = place.copy()
-                        both.take(end)
-                        both.after = _NOTHING
-                    after[last] = both
+            end = _Place(0, tuple(whole[part]), uses[part], frozenset((number,) if part in sought else ()))
+            self._plant(readings(part), end, merged)
         prefixes: dict[str, list[str]] = {}
         for word in sorted(self._vocabulary):
             if word[-1] == "*":
@@ -180,6 +160,30 @@ class Phrasebook:
         plain = {word for word in self._vocabulary if word.isalnum() and word.isascii()}
         self._known: Final = {word: (self._word(word),) for word in plain | {"@", "#ip", "#host", "#url"}}
         self._tokens: Final = _Tokens(self._known, self._read_token)
+
+    def _plant(self, ways: Iterable[Sequence[str]], end: _Place, merged: dict[tuple[_Place, _Place], _Place]) -> None:
+        """Puts word sequences into the tree that all lead to what ends with a part; `merged`: where two parts end."""
+        ends: dict[int, _Place] = {}
+        for *way, last in ways:
+            after = self._first
+            for word in way:
+                place = after.get(word, _NOWHERE)
+                if place.after is _NOTHING:
+                    after[self._known_as(word)] = place = place.copy()
+                after = place.after
+            said = sum(map(len, way)) + len(last)
+            if (leaf := ends.get(said)) is None:
+                ends[said] = leaf = _Place(said, end.whole, end.uses, end.parts)
+            if (place := after.get(last, leaf)) is leaf:
+                after[self._known_as(last)] = leaf
+            elif place.after is not _NOTHING:
+                place.take(leaf)
+            else:  # another part ends here too
+                if (both := merged.get((place, leaf))) is None:
+                    merged[place, leaf] = both = place.copy()
+                    both.take(leaf)
+                    both.after = _NOTHING
+                after[last] = both
 
     def _known_as(self, word: str) -> str:
         """A word of a phrase as all that have it know it: one object, that a look-up need not compare."""
