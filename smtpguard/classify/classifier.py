@@ -20,7 +20,7 @@ from smtpguard.classify.classification import BY_ALL_WORDS, NO_RULE, Classificat
 from smtpguard.classify.phrases import Phrasebook, Read
 from smtpguard.classify.providers import OTHER, SAYINGS, provider_of
 from smtpguard.classify.regex import compiled, finder, measuring, plain
-from smtpguard.classify.rules import EMPTY, NO_TEXT, PLAIN, VAGUE, Rank, Rule, too_early
+from smtpguard.classify.rules import PLAIN, TELLING, TELLING_CODE, Rank, Rule, too_early
 from smtpguard.mail.reply import EnhancedCode, Reply, Verb
 
 MAX_TEXT: Final = 4096
@@ -272,10 +272,10 @@ class Classifier:
         said, times = "unknown", 0.0
         if best is not None:
             rule, length, *_ = best
-            if rule.is_own or rule.providers or length >= _ENOUGH or rule.rank.text not in _TIMES:
+            if rule.is_own or rule.providers or length >= _ENOUGH or rule.rank.text in _TELLING:
                 return ""
-            said, times = rule.category, _TIMES[rule.rank.text]
-            if length and said in self._coded_for(asked):
+            said, times = rule.category, _TIMES if length else _TIMES_A_CODE
+            if length and said not in _UNSPECIFIC and said in self._coded_for(asked):
                 return ""  # its words and its code say the same
         sums = self._likely.weigh(written, *asked[1:])
         if not sums:
@@ -285,7 +285,8 @@ class Classifier:
         if category == said or category in _UNSPECIFIC or asked[1] in too_early(category):
             return ""
         if category in _DEAD:
-            is_sure = said == "unknown" and _dead(sums) >= _DEAD_BY_ALL
+            is_open = said == "unknown" or times <= _TIMES_A_CODE  # no words of a rule say a cause
+            is_sure = is_open and asked[2] >= 500 and _dead(sums) >= _DEAD_BY_ALL
             return category if is_sure and _dead(self._likely.weigh(written)) >= _DEAD_BY_WORDS else ""
         rival = 0.0 if said in _UNSPECIFIC else likely.share(sums, sums[_PLACE[said]]) + _DOUBT
         return category if likely.share(sums, most) >= max(_MOST, times * rival) else ""
@@ -325,14 +326,16 @@ _DEAD: Final = frozenset({"recipient.unknown", "recipient.disabled", "recipient.
 _PLACE: Final = {category: place for place, category in enumerate(CATEGORIES)}
 # When all words outweigh a rule: found by leaving out one of our sets of replies after another. Telling words and
 # codes, and rules of a provider or an operator, are never doubted.
-_TIMES: Final[dict[int, float]] = {NO_TEXT: 3.0, EMPTY: 80.0, VAGUE: 10.0, PLAIN: 40.0}
-"""How much likelier than its own category another must be, by the `text` of a rule's rank."""
+_TELLING: Final = (TELLING, TELLING_CODE)
+_TIMES: Final = 60.0
+"""How much likelier than its own category another must be."""
+_TIMES_A_CODE: Final = 3.0  # and where its code alone says so
 _ENOUGH: Final = 20  # characters: a rule that finds so many is not doubted either
-_MOST: Final = 0.6  # what another must have in all
+_MOST: Final = 0.5  # what another must have in all
 _DOUBT: Final = 0.001  # the least share that counts as one
-_CLEAR: Final = 3 * likely.UNIT  # how much more all words must speak for one of two rules as specific
-_DEAD_BY_ALL: Final = 0.75  # the share that the causes of a dead address must have together
-_DEAD_BY_WORDS: Final = 0.3  # and without the codes, which say little of it
+_CLEAR: Final = 5 * likely.UNIT // 2  # how much more all words must speak for one of two rules as specific
+_DEAD_BY_ALL: Final = 0.8  # the share that the causes of a dead address must have together
+_DEAD_BY_WORDS: Final = 0.5  # and without the codes, which say little of it
 
 
 def _dead(sums: Sequence[int]) -> float:

@@ -1,9 +1,10 @@
 """What a reply is likely about, by all of its words: asked where the rules say little, or where they may have misheard.
 
 A linear model over the words, the pairs of words and the codes of a reply, with the weights of likely.txt, which
-`python -m smtpguard.classify.learn` makes from replies that we labelled ourselves (multinomial logistic regression). It
-reads wordings that no rule foresaw, but it cannot say why; so it is asked last, says `likely` for a rule, and is never
-as sure as a rule. It does no more than weigh: when it is believed stands in classifier.py.
+`python -m smtpguard.classify.learn` makes from replies that we labelled ourselves (multinomial logistic regression). A
+word counts by its stem and by more of its letters; what a reply says twice counts once. It reads wordings that no rule
+foresaw, but it cannot say why; so it is asked last, says `likely` for a rule, and is never as sure as a rule. It does
+no more than weigh: when it is believed stands in classifier.py.
 
 The weights of a feature for all categories are packed in one integer, so that adding a feature is one addition.
 """
@@ -24,10 +25,10 @@ from smtpguard.mail.reply import EnhancedCode, Verb
 MAX_WORDS: Final = 60
 """Written words of a text that are looked at."""
 
-MAX_WEIGHT: Final = 100
+MAX_WEIGHT: Final = 60
 """The largest weight: what so many words and pairs add up to has 16 bits."""
 
-UNIT: Final = 20
+UNIT: Final = 10
 """A weight of 1, a factor of e in the odds, in the units of the table."""
 
 ALWAYS: Final = "="
@@ -38,12 +39,14 @@ _NONE: Final[Mapping[str, int]] = {}
 _PARTS: Final = 2  # words looked at where more are written without space, as in a path
 _KNOWN: Final = 2  # features of the words that the table must have
 _NOTHING: Final = 10 * UNIT  # so much less is as good as impossible
-_STEM: Final = 5  # characters of a word that count: tells "reject" from "reverse", and not "rejected" from "rejection"
+_STEM: Final = 5  # characters that make a stem: tells "reject" from "reverse", and not "rejected" from "rejection"
+_LONG: Final = 7  # characters of a word that count besides: tells those two as well
 _BITS: Final = 16
 _ZERO: Final = sum(1 << _BITS - 1 + _BITS * place for place in range(len(CATEGORIES)))  # a sum of 0 for each category
 _SUMS: Final = struct.Struct(f"<{len(CATEGORIES)}H")
 _LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"[: len(CATEGORIES)]
-_WEIGHT: Final = re.compile(r"([A-Za-z])(-?\d+)")
+_WEIGHT: Final = re.compile(r"[A-Za-z]-?\d+")
+_SHIFT: Final = {category: _BITS * place for place, category in enumerate(CATEGORIES)}
 
 _EDGES: Final = "()[]<>,;:.\"'"
 _WORD = re.compile(r"[^\W_]+")
@@ -55,18 +58,18 @@ _IP = re.compile(r"(\d{1,3}\.){3}\d{1,3}")
 class Likely:
     """The table, ready to weigh a reply. Immutable but for memories that are bounded."""
 
-    def __init__(self, table: Mapping[str, Mapping[str, int]]) -> None:
-        """`table`: by feature, the weights of the categories it speaks for (above 0) or against, in `UNIT`s."""
-        place = {category: _BITS * number for number, category in enumerate(CATEGORIES)}
-        self._rows: Final[dict[str, int]] = {}
-        self._pairs: Final[dict[str, dict[str, int]]] = {_START: {}}  # by the word before, by the word
-        for feature, weights in table.items():
-            row = sum(weight << place[category] for category, weight in weights.items())
-            before, space, word = feature.partition(" ")
+    def __init__(self, table: Mapping[str, int]) -> None:
+        """`table`: by feature, its weights as of `packed`."""
+        self._rows: Final[list[int]] = []  # by the number of a feature
+        self._alone: Final[dict[str, int]] = {}  # the numbers of features that are no pairs
+        self._pairs: Final[dict[str, dict[str, int]]] = {_START: {}}  # of pairs: by the stem before, by the stem
+        for number, (feature, row) in enumerate(table.items()):
+            self._rows.append(row)
+            before, space, stem = feature.partition(" ")
             if space:
-                self._pairs.setdefault(before, {})[word] = row
+                self._pairs.setdefault(before, {})[stem] = number
             else:
-                self._rows[feature] = row
+                self._alone[feature] = number
         self._coded: Final = lru_cache(maxsize=2048)(self._codes)
         self._token: Final = lru_cache(maxsize=16384)(self._words)
 
@@ -74,29 +77,32 @@ class Likely:
         self, written: Sequence[str], verb: Verb | None = None, code: int = 0, enhanced: EnhancedCode | None = None
     ) -> tuple[int, ...]:
         """How much the words, in plain form, and the codes speak for each of `CATEGORIES`; () if it knows no words."""
-        total = self._coded(verb, code, enhanced)
         pairs: Mapping[str, int] = self._pairs[_START]
-        known = 0
+        found: list[int] = []
         read_token = self._token
         for token in written[:MAX_WORDS]:
-            for stem, row, after in read_token(token):
-                if row:
-                    known += 1
-                    total += row
-                if pairs and (row := pairs.get(stem, 0)):
-                    known += 1
-                    total += row
+            for stem, numbers, after in read_token(token):
+                found += numbers
+                if stem in pairs:
+                    found.append(pairs[stem])
                 pairs = after
-        if known < _KNOWN:
+        known = set(found)
+        if len(known) < _KNOWN:
             return ()
+        total = sum(map(self._rows.__getitem__, known), self._coded(verb, code, enhanced))
         return _SUMS.unpack(total.to_bytes(_SUMS.size, "little"))
 
-    def _words(self, token: str) -> list[tuple[str, int, Mapping[str, int]]]:
-        """Of each word in a written one: itself, its row (0 none), the rows of pairs that it begins."""
-        return [(stem, self._rows.get(stem, 0), self._pairs.get(stem, _NONE)) for stem in stems(token)]
+    def _words(self, token: str) -> list[tuple[str, tuple[int, ...], Mapping[str, int]]]:
+        """Of each word in a written one: its stem, the numbers of what it is itself, those of pairs that it begins."""
+        alone, pairs = self._alone, self._pairs
+        return [
+            (names[0], tuple([alone[name] for name in names if name in alone]), pairs.get(names[0], _NONE))
+            for names in words(token)
+        ]
 
     def _codes(self, verb: Verb | None, code: int, enhanced: EnhancedCode | None) -> int:
-        return _ZERO + sum(self._rows.get(feature, 0) for feature in coded(verb, code, enhanced))
+        numbers = [self._alone[feature] for feature in coded(verb, code, enhanced) if feature in self._alone]
+        return _ZERO + sum([self._rows[number] for number in numbers])
 
 
 def share(sums: Sequence[int], of: int) -> float:
@@ -105,20 +111,27 @@ def share(sums: Sequence[int], of: int) -> float:
     return exp((of - most) / UNIT) / sum([exp((one - most) / UNIT) for one in sums if one > most - _NOTHING])
 
 
-def stems(token: str) -> tuple[str, ...]:
-    """The features of one written word in plain form; an address, a page, a host, an IP address is one of its kind."""
+def words(token: str) -> list[tuple[str, ...]]:
+    """The features of each word in a written one, in plain form: its stem, and what is longer of it, if it is.
+
+    An address, a page, a host, an IP address is one of its kind.
+    """
     core = token.strip(_EDGES)
     if core.isalpha():
-        return (core[:_STEM],)
+        return [_named(core)]
     if "@" in token:
-        return ("#@",)
+        return [("#@",)]
     if "://" in token:
-        return ("#url",)
+        return [("#url",)]
     if _IP.fullmatch(core):
-        return ("#ip",)
+        return [("#ip",)]
     if _HOST.fullmatch(core) and not core.replace(".", "").isdigit():
-        return ("#host",)
-    return tuple([word[:_STEM] for word in _WORD.findall(_DIGITS.sub("0", token.replace("'", "")))[:_PARTS]])
+        return [("#host",)]
+    return [_named(word) for word in _WORD.findall(_DIGITS.sub("0", token.replace("'", "")))[:_PARTS]]
+
+
+def _named(word: str) -> tuple[str, ...]:
+    return (word[:_STEM], word[:_LONG]) if len(word) > _STEM else (word,)
 
 
 def coded(verb: Verb | None, code: int, enhanced: EnhancedCode | None) -> Iterator[str]:
@@ -133,14 +146,20 @@ def coded(verb: Verb | None, code: int, enhanced: EnhancedCode | None) -> Iterat
         yield f"={verb}"
 
 
-def worded(written: Sequence[str]) -> Iterator[str]:
-    """The features that are words, alone and with the one before, of a text in plain form."""
+def worded(written: Sequence[str]) -> list[str]:
+    """The features that are words, alone and with the one before, of a text in plain form; each once."""
+    found: dict[str, None] = {}
     before = _START
     for token in written[:MAX_WORDS]:
-        for stem in stems(token):
-            yield stem
-            yield f"{before} {stem}"
-            before = stem
+        for names in words(token):
+            found.update(dict.fromkeys((*names, f"{before} {names[0]}")))
+            before = names[0]
+    return list(found)
+
+
+def packed(weights: Mapping[str, int]) -> int:
+    """The weights of a feature, in `UNIT`s, by the categories it speaks for (above 0) or against, as one number."""
+    return sum([weight << _SHIFT[category] for category, weight in weights.items()])
 
 
 # --- the file --------------------------------------------------------------------------------------------------------
@@ -156,17 +175,29 @@ def dumped(table: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
         yield f"{feature}\t{''.join(f'{letter}{weight}' for letter, weight in weights)}"
 
 
-def parsed(lines: Iterable[str]) -> dict[str, dict[str, int]]:
-    """The table that `dumped` wrote."""
-    categories: dict[str, str] = {}
-    table: dict[str, dict[str, int]] = {}
+class _Shifted(dict[str, int]):
+    """A letter with a weight, as in the file, is the weight in its category's place; each is worked out once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shift: dict[str, int] = {}
+
+    def __missing__(self, item: str) -> int:
+        self[item] = shifted = int(item[1:]) << self.shift[item[0]]
+        return shifted
+
+
+def parsed(lines: Iterable[str]) -> dict[str, int]:
+    """The table that `dumped` wrote, each feature's weights packed."""
+    shifted = _Shifted()
+    table: dict[str, int] = {}
     for line in lines:
         feature, tab, weights = line.partition("\t")
         if tab:
-            table[feature] = {categories[letter]: int(weight) for letter, weight in _WEIGHT.findall(weights)}
+            table[feature] = sum(map(shifted.__getitem__, _WEIGHT.findall(weights)))
         elif line[:1] != "#":
             letter, _, category = line.partition(" ")
-            categories[letter] = category
+            shifted.shift[letter] = _SHIFT[category]
     return table
 
 
