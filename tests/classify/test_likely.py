@@ -199,7 +199,7 @@ def test_of_words_it_does_not_know_it_says_nothing(text: str) -> None:
         ("550 there was a mailbox of that sort once", "recipient.unknown"),
         # a rule says something else
         ("550 there was a mailbox of that sort once, rejected by policy", "policy.unspecified"),
-        ("450 there was a mailbox of that sort once", "unknown"),  # what may pass is not dead
+        ("450 there was a mailbox of that sort once", "recipient.full"),  # what may pass is not dead
         ("451 4.4.3 there was a mailbox of that sort once", "server.error"),
     ],
 )
