@@ -104,7 +104,7 @@ class Classifier:
         # at a verb, the phrases that cannot be meant yet; those, and the ones whose rule has other conditions too
         self._premature: Final = {verb: frozenset(numbers) for verb, numbers in premature.items()}
         self._doubted: Final = {verb: frozenset(numbers | bound) for verb, numbers in premature.items()}
-        self._bars: Final = {id: self.book.bits(numbers) for id, numbers in barring.items()}
+        self._bars: Final = {name: self.book.bits(numbers) for name, numbers in barring.items()}
         bare = [rule for rule in self.rules if not rule.patterns and not rule.phrases]
         for rule in bare:
             for key in rule.enhanced or sorted(rule.codes) or ("",):

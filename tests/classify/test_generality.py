@@ -83,6 +83,10 @@ other words each round, thresholds found by leaving out sets of J to Z. It had n
 replies) when it read them with the rules before: 95.6 % right and 1.8 % wrong as it was, 96.6 and 1.9 % anew, 94.8 and
 95.7 % of the dead addresses found, no fault of a sender's called one. O went from 94.9 to 96.9 %.
 
+n is the last draw, read once by all of that: of its 264 replies 99.2 % right and 0.4 % wrong; of the 79 of them that no
+file had 97.5 and 1.3 %, of the 34 of these that are like no other reply 94.1 and 2.9 %; of the dead addresses 68 of 70,
+13 of 15 and 5 of 7 were found, and no fault of a sender's was called one.
+
 kept_aside.jsonl is set O. Nothing was learned from it and no misread reply of it looked at, and none should be: its
 figures, for all causes together, were seen after each of the changes below, and chose none of them:
 
@@ -140,7 +144,7 @@ class Answered(NamedTuple):
         return self.answer.category in self.allowed
 
 
-SETS = "ABCDEFGHIJKLMNPQRSTUVWXYZabcdefghijklm"
+SETS = "ABCDEFGHIJKLMNPQRSTUVWXYZabcdefghijklmn"
 
 
 def answered(
