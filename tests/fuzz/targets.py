@@ -21,7 +21,7 @@ import dns.exception
 import dns.message
 
 from smtpguard import policy
-from smtpguard.classify import Classifier, RuleError
+from smtpguard.classify import RuleError
 from smtpguard.classify import load as load_rules
 from smtpguard.classify.notice import messages, read_log, read_message
 from smtpguard.classify.rules import parse as parse_rules
@@ -114,9 +114,7 @@ def data(octets: bytes) -> None:
 # -- from next hops -------------------------------------------------------------------------------------------------
 
 
-@cache
-def _classifier() -> Classifier:
-    return load_rules()
+_CLASSIFIER = load_rules()  # before the clock of a case runs
 
 
 def replies(octets: bytes) -> None:
@@ -141,7 +139,7 @@ def replies(octets: bytes) -> None:
         assert shown.isprintable()
         answers = [reply]
         if reply.klass > 3:
-            meaning = _classifier().match(reply, "mx.example.net")
+            meaning = _CLASSIFIER.match(reply, "mx.example.net")
             after = policy.after(reply, greeting_5xx="defer", own_parameters=False)
             answers.append(policy.explained(after, meaning, id="01JD5Z8Q7KX3", host="mx", explain=True, contact=""))
         for answer in answers:
