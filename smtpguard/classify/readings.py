@@ -8,7 +8,7 @@ A phrase is written as words and alternatives of words; ` ... ` between two part
 address, `#ip` an IP address, `#num` what begins with a digit, `#host` a host name, `#url` a page; `#list`,
 `#domainlist`, `#arpa`, `#spf` and `#barelf` a host or page of a block list, of a list of domains, of reverse DNS, of
 SPF, of line ends; `#virus` the name of one.
-Punctuation is nothing but the end of a sentence, and ideographs are words each.
+Other punctuation parts words, an apostrophe does not ("user's" is `users`), and ideographs are words each.
 """
 
 from __future__ import annotations
@@ -129,7 +129,9 @@ def _atoms(lexeme: str) -> set[str]:
         if _RANGE.search(lexeme):
             raise PhraseError(f"{lexeme!r} is a range: write its characters out")
         return {" " if one in "-_/" else one for one in lexeme[1:-1]}
-    if lexeme[0] == "\\" or lexeme in "+?)]":
+    if lexeme == ".":
+        raise PhraseError("a dot ends a sentence, and no phrase goes on: write a space, ' ... ', or #ip, #host, #url")
+    if lexeme[0] == "\\" or lexeme in "+?)]^$":
         raise PhraseError(f"{lexeme!r} means nothing in a phrase")
     if lexeme == "'":
         return {""}

@@ -179,6 +179,8 @@ def test_lines_are_read_as_one() -> None:
         "550 5.7.1 Access denied",
         "554 rejected",
         "550 Authentication required",
+        "550 cuda_nsu 5.7.1 <user@example.com>: Recipient address rejected: Policy Rejection- Abuse. Go away.",
+        "451 cuda_nsu 4.4.3 Temporary server error. Please try again later",
     ],
 )
 def test_a_fault_of_ours_is_no_dead_address(text: str) -> None:

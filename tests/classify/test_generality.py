@@ -87,6 +87,9 @@ n is the last draw, read once by all of that: of its 264 replies 99.2 % right an
 file had 97.5 and 1.3 %, of the 34 of these that are like no other reply 94.1 and 2.9 %; of the dead addresses 68 of 70,
 13 of 15 and 5 of 7 were found, and no fault of a sender's was called one.
 
+And the rules of before a to n, likely as learned from A to Z only, by the decisions as they are: of the 2,376 replies
+of a to n 96.1 % right, 2.4 % wrong, 489 of 515 dead addresses found (95.0 %), 3 of 1,832 faults of others called one.
+
 kept_aside.jsonl is set O. Nothing was learned from it and no misread reply of it looked at, and none should be: its
 figures, for all causes together, were seen after each of the changes below, and chose none of them:
 

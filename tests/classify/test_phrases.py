@@ -47,10 +47,17 @@ def test_a_part_is_written_out(part: str, words: set[tuple[str, ...]]) -> None:
     assert set(readings(part)) == words
 
 
-@pytest.mark.parametrize("part", ["(a", "a)", "a?", "", "a+b", "(a|)", "(a|b|c|d|e)?" * 6 + "x"])
+@pytest.mark.parametrize(
+    "part", ["(a", "a)", "a?", "", "a+b", "(a|)", "(a|b|c|d|e)?" * 6 + "x", "you.re", "full. try", "a...b", "^a", "a$"]
+)
 def test_what_is_no_phrase_is_refused(part: str) -> None:
     with pytest.raises(PhraseError):
         readings(part)
+
+
+def test_what_would_never_be_found_is_refused_with_a_remedy() -> None:
+    with pytest.raises(PhraseError, match=r"a dot ends a sentence.*write a space"):
+        readings("mailbox full. try later")
 
 
 def test_a_family_that_is_not_there_is_named() -> None:
