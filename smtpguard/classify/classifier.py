@@ -20,7 +20,7 @@ from smtpguard.classify.classification import BY_ALL_WORDS, NO_RULE, Classificat
 from smtpguard.classify.phrases import Phrasebook, Read
 from smtpguard.classify.providers import OTHER, SAYINGS, provider_of
 from smtpguard.classify.regex import compiled, finder, measuring, plain
-from smtpguard.classify.rules import PLAIN, TELLING, TELLING_CODE, Rank, Rule, too_early
+from smtpguard.classify.rules import PLAIN, TELLING, TELLING_CODE, Rank, Rule, masks_of, too_early
 from smtpguard.mail.reply import EnhancedCode, Reply, Verb
 
 MAX_TEXT: Final = 4096
@@ -118,13 +118,12 @@ class Classifier:
 
         Without `verb_known` the reply's verb is no more than a default and rules that ask for one do not hold.
         """
-        if len(reply.text) > _MAX_KEPT:
-            return self._match(reply, host, verb_known=verb_known)
-        return self._answer(reply, host, verb_known=verb_known)
+        verb = reply.verb if verb_known else None
+        return self._answer(reply, host, verb) if len(reply.text) <= _MAX_KEPT else self._match(reply, host, verb)
 
-    def _match(self, reply: Reply, host: str, *, verb_known: bool) -> Classification:
+    def _match(self, reply: Reply, host: str, verb: Verb | None) -> Classification:
         folded = fold(reply)
-        read, asked, hits = self._read(reply, folded, host, reply.verb if verb_known else None)
+        read, asked, hits = self._read(reply, folded, host, verb)
         provider = asked[0]
         if likelier := self._likelier(hits[0] if hits else None, read.written, asked):
             return explained(
@@ -207,9 +206,21 @@ class Classifier:
 
     def _ordered(self, held: list[Hit], written: Sequence[str], asked: _Asked) -> list[Hit]:
         """The hits of one tier, one a rule, that first which says most of what the code or all words speak for."""
+        best: dict[str, Hit] = {}
+        for hit in held:
+            known = best.get(hit.rule.id)
+            if known is None or hit.said > known.said:
+                best[hit.rule.id] = hit
+        held = [*best.values()]
+        if len(held) == 1:
+            return held
         is_mixed = any(hit.rule.category != held[0].rule.category for hit in held)
         backed = self._backed_for(asked) if is_mixed and asked[3] is not None else ""
-        held = _weighed(held, backed)
+        # the heaviest first; the id last, so that no order of files matters
+        held.sort(
+            key=lambda hit: (hit.rule.order, hit.rule.category == backed, hit.said, hit.rule.id),
+            reverse=True,
+        )
         return self._likeliest_first(held, written, asked) if is_mixed and held[0].rule.category != backed else held
 
     def _patterned(self, asked: _Asked, folded: str, simple: str) -> list[Hit]:
@@ -296,8 +307,7 @@ class Classifier:
         _, verb, code, enhanced = asked
         keys: list[tuple[object, ...]] = [(code,), (code // 100,), ("",)]
         if enhanced is not None:
-            klass, subject, detail = enhanced
-            keys += [(k, s, d) for k in (klass, None) for s in (subject, None) for d in (detail, None)]
+            keys += masks_of(enhanced)
         found = {rule.id: rule for key in keys for rule in self._bare.get(key, ())}
         return tuple([rule for rule in found.values() if verb not in rule.premature and rule.holds(*asked)])
 
@@ -379,18 +389,3 @@ def _matched(hit: Hit, read: Read, folded: str) -> str:
 
 def _tier(said: tuple[Rule, str]) -> int:
     return said[0].tier
-
-
-def _weighed(held: Iterable[Hit], backed: str) -> list[Hit]:
-    """The hits, one a rule, heaviest first; of two as specific, the one of the category `backed` by the code."""
-    best: dict[str, Hit] = {}
-    for hit in held:
-        known = best.get(hit.rule.id)
-        if known is None or hit.said > known.said:
-            best[hit.rule.id] = hit
-    # the id last, so that no order of files matters
-    return sorted(
-        best.values(),
-        key=lambda hit: (hit.rule.order, hit.rule.category == backed, hit.said, hit.rule.id),
-        reverse=True,
-    )

@@ -1,8 +1,9 @@
 """What a reply's text says besides its cause: how long to wait, which list, which address, domain and limit.
 
-Patterns of `re`, not of RE2, whose calls cost more than these searches: each begins with words or signs of its own and
-repeats nothing without a bound that could be parted in two ways, so that 4 KiB of anything take microseconds. A value
-that does not hold up (no IP address, a wait of a year) is left out. Nothing here raises.
+Patterns of `re`, not of RE2, whose calls cost more than these searches. Each way through a pattern begins with plain
+characters, in one case, for `re` passes over all others at once then (what must not stand before is looked at behind
+the first); and none repeats without a bound what could be parted in two ways, so that 4 KiB of anything take
+microseconds. A value that does not hold up (no IP address, a wait of a year) is left out. Nothing here raises.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from ipaddress import ip_address
 from itertools import islice
 from typing import Final
 
-from smtpguard.classify.regex import picker
 from smtpguard.mail.reply import EnhancedCode
 
 MAX_RETRY_S: Final = 7 * 86400.0
@@ -28,29 +28,23 @@ _TRIES: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class Blocklist:
-    """A block list: its name, how replies name it (RE2), and the page where to ask for removal ("" unknown)."""
+    """A block list: its name, how replies name it in lower case, and the page where to ask for removal ("" unknown)."""
 
     name: str
-    pattern: str
+    marks: tuple[str, ...]
     delisting: str = ""
 
 
 def _read() -> tuple[Blocklist, ...]:
     text = files(__package__).joinpath("blocklists.toml").read_text(encoding="utf-8")
-    return tuple(Blocklist(**entry) for entry in tomllib.loads(text)["list"])
+    return tuple(Blocklist(**entry | {"marks": tuple(entry["marks"])}) for entry in tomllib.loads(text)["list"])
 
 
 BLOCKLISTS: Final = _read()
 
 
 def _compiled(pattern: str) -> re.Pattern[str]:
-    return re.compile(pattern, re.ASCII | re.IGNORECASE)
-
-
-def _first(pattern: re.Pattern[str], text: str) -> str:
-    """The first group of the first match that is not empty; "" without."""
-    found = pattern.search(text)
-    return next(filter(None, found.groups()), "") if found is not None else ""
+    return re.compile(pattern, re.ASCII)
 
 
 # --- the wait --------------------------------------------------------------------------------------------------------
@@ -95,44 +89,64 @@ def spoken(seconds: float) -> str:
 
 # --- names and numbers -----------------------------------------------------------------------------------------------
 
-_LISTS: Final = picker(entry.pattern for entry in BLOCKLISTS)
+# of what a text names the list with the longest name is meant
+_BY_MARK: Final = [
+    (mark, entry) for entry in sorted(BLOCKLISTS, key=lambda entry: -len(entry.name)) for mark in entry.marks
+]
 
+# as much as may be a host name, and what of it is one
+_NAME: Final = r"([a-z0-9_-]{1,63}+\.[a-z0-9_.-]{2,190}+)"
+_HOST = _compiled(r"(?:[a-z0-9_-]+\.)+[a-z]{2,}\b")
 # a zone that is in no table: the word after "blocked using", "listed at" and the like, if it is a host name
 _ZONE = _compiled(
-    r"\b(?:blocked (?:using|by)|list(?:ed|ing) (?:at|in|on|by|with)|rejected (?:using|by)"
-    r"|black ?list(?:ed)? (?:at|by|in|using)|dnsbl|rbl)"
-    r"(?: server response)?[ :(]*(?:the )?([a-z0-9-]+(?:\.[a-z0-9-]+)*\.[a-z]{2,})\b"
+    r"(?:b(?<!\wb)locked (?:using|by)|l(?<!\wl)ist(?:ed|ing) (?:at|in|on|by|with)|r(?<!\wr)ejected (?:using|by)"
+    r"|b(?<!\wb)lack ?list(?:ed)? (?:at|by|in|using)|d(?<!\wd)nsbl|r(?<!\wr)bl)"
+    rf"(?: server response)?[ :(]{{0,4}}+(?:the )?{_NAME}"
 )
-_IPV4 = re.compile(r"\d\d{0,2}\.\d{1,3}\.\d{1,3}\.\d{1,3}\b", re.ASCII)
+_IPV4 = _compiled(r"\d\d{0,2}\.\d{1,3}\.\d{1,3}\.\d{1,3}\b")
 _IPV6 = _compiled(r"\b[0-9a-f]{1,4}:[0-9a-f:.]{1,40}[0-9a-f]\b")
 # a domain said to be the sender's: "sending domain [x]", "email from x is", "x's DMARC policy", "MAIL FROM domain [x]"
 _DOMAIN = _compiled(
-    r"(?:sending domain|sender(?:'s)? domain|mail ?from domain|(?:spf|dkim) domain|email from|due to|spf-check failed:"
-    r"|domain of sender address [^ @]*@?|sender address <?[^ @]*@|from domain|spf record of|records for)"
-    r" ?(?:domain )?[\[(<:]{0,2} ?((?:[a-z0-9_-]+\.)+[a-z]{2,})\b"
+    r"(?:sending domain|sender(?:'s)? domain|mail ?from domain|spf domain|dkim domain|email from|due to"
+    r"|spf-check failed:|domain of sender address(?: [^ @]{0,64}+@)?|sender address <?[^ @]{0,64}+@|from domain"
+    r"|spf record of|records for)"
+    rf" ?(?:domain )?[\[(<:]{{0,2}} ?{_NAME}"
 )
-_LIMIT = _compiled(r"(?:limit|max(?:imum)?|size|exceeds?)[^0-9]{0,40}+\b(\d[\d,]*(?: ?(?:bytes|octets|[kmg]i?b)\b)?)")
-_URL = _compiled(r"\b(https?://[a-z0-9][^\s<>\"'\[\])]+)")
+_LIMIT = _compiled(r"(?:limit|maximum|max|size|exceeds?)[^0-9]{0,40}+\b(\d[\d,]*(?: ?(?:bytes|octets|[kmg]i?b)\b)?)")
+_URL = _compiled(r"(?:h(?<!\wh)|H(?<!\wH))[Tt][Tt][Pp][Ss]?://[A-Za-z0-9][^\s<>\"'\[\])]+")
 # Google: "DKIM = did not pass", Microsoft: "Spf= Fail , Dkim= Pass , DMARC= Fail"
 _AUTH_RESULT = _compiled(
-    r"\b(spf|dkim|dmarc) ?(?:\[[^\]]{0,80}\] with ip: \[[^\]]{0,80}\] |with ip-address )?"
+    r"(s(?<!\ws)pf|d(?<!\wd)kim|d(?<!\wd)marc) ?(?:\[[^\]]{0,80}\] with ip: \[[^\]]{0,80}\] |with ip-address )?"
     r"= ?(pass|fail|none|did not pass|softfail)"
 )
 _ENHANCED = _compiled(r"(?:^|[ (#\[:>'-])([45])\.([0-7])\.(\d{1,3})(?:[ ):;,\]'-]|$)")
 
 
+def _host_at(pattern: re.Pattern[str], lower: str) -> str:
+    """The first host name where a pattern says that one may be; "" without."""
+    for found in islice(pattern.finditer(lower), _TRIES):
+        if (host := _HOST.match(found[1])) is not None:
+            return host[0]
+    return ""
+
+
 def blocklist(text: str) -> tuple[str, str]:
     """(name, page for removal) of the list a refusal is about: a known one, else a zone the text gives, else ""."""
-    if found := _LISTS(text.encode("utf-8", "replace")):
-        named = max((BLOCKLISTS[number] for number in sorted(found)), key=lambda entry: len(entry.name))
-        return named.name, named.delisting
-    return _first(_ZONE, text).lower(), ""
+    lower = text.lower()
+    for mark, named in _BY_MARK:
+        if mark in lower:
+            return named.name, named.delisting
+    return _host_at(_ZONE, lower), ""
 
 
 def sending_ip(text: str) -> str:
     """The first IPv4 address in the text, else the first IPv6 address; "" without."""
-    for pattern in (_IPV4, _IPV6) if text.count(":") > 1 else (_IPV4,):
-        for found in islice(pattern.finditer(text), _TRIES):
+    for found in islice(_IPV4.finditer(text), _TRIES):
+        octets = [*map(int, found[0].split("."))]
+        if max(octets) < 256 and ".".join(map(str, octets)) == found[0]:
+            return found[0]
+    if text.count(":") > 1:
+        for found in islice(_IPV6.finditer(text.lower()), _TRIES):
             try:
                 return str(ip_address(found[0]))
             except ValueError:
@@ -142,61 +156,53 @@ def sending_ip(text: str) -> str:
 
 def sender_domain(text: str) -> str:
     """The domain that the text calls the sender's, in lower case; "" without."""
-    return _first(_DOMAIN, text).lower()
+    return _host_at(_DOMAIN, text.lower())
 
 
 def limit(text: str) -> str:
     """A limit with its unit as the text writes it ("10485760", "25 MB"); "" without."""
-    return _first(_LIMIT, text)
+    lower = text.lower()
+    if (found := _LIMIT.search(lower)) is None:
+        return ""
+    return (text if len(text) == len(lower) else lower)[slice(*found.span(1))]
 
 
 def url(text: str) -> str:
     """The first web page named, without closing punctuation; "" without."""
-    return _first(_URL, text).rstrip(".,;:!?")
+    found = _URL.search(text)
+    return found[0].rstrip(".,;:!?") if found is not None else ""
 
 
 def auth_results(text: str) -> str:
     """What the text says of SPF, DKIM and DMARC, as "SPF fail, DKIM pass"; "" where it says nothing."""
     results: dict[str, str] = {}
-    for found in islice(_AUTH_RESULT.finditer(text), _TRIES) if "=" in text else ():
-        method, result = found[1].upper(), found[2].lower()
+    for found in islice(_AUTH_RESULT.finditer(text.lower()), _TRIES) if "=" in text else ():
+        method, result = found[1].upper(), found[2]
         results.setdefault(method, "fail" if result == "did not pass" else result)
     return ", ".join(f"{method} {result}" for method, result in results.items())
 
 
-# Codes that a provider's own pages explain: Yahoo [TSS04] [BL21], AOL (RLY:B1), Microsoft (S3150) and AS(42), Google
-# p=DmarcPolicy, Charter AUP#1260, Orange OFR_416, La Poste LPN007_510, GoDaddy IB607, Netease DT:SPM
-# each is looked for where its sign is
-_CODES: Final = [
-    (sign, re.compile(pattern, re.ASCII))
-    for sign, pattern in (
-        ("[", r"\[((?:TSS?|IPTS|BL)\d\d|RL\d{1,9}|P\d)\]"),
-        ("(", r"\((S\d{3,4}|(?:RLY|DYN|RTR|HVU|CON|DNS|SND|LC):[A-Z0-9]{1,20}|G\d{1,2})\)|\b(AS\(\d{1,9}\))"),
-        ("p=", r"[?&](p=[A-Za-z]+)"),
-        ("#", r"\b(AUP#[A-Za-z0-9-]+)"),
-        ("-00", r"\b((?:SC|OU|DY|RP|HM)-00\d)"),
-        ("BL", r"\b(IPBL\d+|NOBL|BL0000\d+)\b"),
-        ("IB", r"\b(IB\d{3}|LIB_?\d+)\b"),
-        ("OFR", r"\b(OFR\d*_?\d+)\b"),
-        ("LPN", r"\b(LPN\d*_?\d+)\b"),
-        ("DT:", r"\b(DT:[A-Z]+)\b"),
-        ("CX", r"\b(CXS?M?XRT)\b"),
-        ("RL0", r"\b(RL0000\d+)\b"),
-        ("MXIN", r"\b(MXIN\d+)\b"),
-        ("VS", r"\b(VS\d+-[A-Z]+)\b"),
-    )
-]
-_MAY_BE_CODE = re.compile(r"[0-9=#(\[]")  # what all but the rarest have
-_ANY_CODE = re.compile(r"[\[(#]|[?&]p=|-00|BL|IB|OFR|LPN|DT:|CX|RL0|MXIN|VS")
+# Codes that a provider's own pages explain
+_CODE = _compiled(
+    r"\[(?:(?:TSS?|IPTS|BL)\d\d|RL\d{1,9}|P\d)\]"  # Yahoo [TSS04], [BL21]
+    r"|\((?:S\d{3,4}|(?:RLY|DYN|RTR|HVU|CON|DNS|SND|LC):[A-Z0-9]{1,20}|G\d{1,2})\)"  # Microsoft (S3150), AOL (RLY:B1)
+    r"|A(?<!\wA)S\(\d{1,9}\)"  # Microsoft AS(42)
+    r"|\?p=[A-Za-z]+|&p=[A-Za-z]+"  # Google ?p=DmarcPolicy
+    r"|A(?<!\wA)UP#[A-Za-z0-9-]+"  # Charter
+    r"|S(?<!\wS)C-00\d|O(?<!\wO)U-00\d|D(?<!\wD)Y-00\d|R(?<!\wR)P-00\d|H(?<!\wH)M-00\d"  # Outlook.com
+    r"|I(?<!\wI)PBL\d+\b|N(?<!\wN)OBL\b|B(?<!\wB)L0000\d+\b|R(?<!\wR)L0000\d+\b|C(?<!\wC)XS?M?XRT\b"  # Comcast, Cox
+    r"|I(?<!\wI)B\d{3}\b|L(?<!\wL)IB_?\d+\b"  # GoDaddy IB607, Libero
+    r"|O(?<!\wO)FR\d*_?\d+\b|L(?<!\wL)PN\d*_?\d+\b"  # Orange OFR_416, La Poste LPN007_510
+    r"|D(?<!\wD)T:[A-Z]+\b|M(?<!\wM)XIN\d+\b|V(?<!\wV)S\d+-[A-Z]+\b"  # Netease DT:SPM, MXIN506, VS4-IP
+)
 
 
 def provider_code(text: str) -> str:
     """The provider's own code for its reason, as it writes it ("TSS04", "S3150", "p=DmarcPolicy"); "" without."""
-    if _MAY_BE_CODE.search(text) is not None and _ANY_CODE.search(text) is not None:
-        for sign, pattern in _CODES:
-            if sign in text and (code := _first(pattern, text)):
-                return code
-    return ""
+    if (found := _CODE.search(text)) is None:
+        return ""
+    code = found[0]
+    return code[1:-1] if code[0] in "[(" else code.lstrip("?&")
 
 
 def enhanced_within(text: str, klass: int) -> EnhancedCode | None:

@@ -16,10 +16,12 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from importlib.resources import files
+from itertools import chain
 from math import exp
 from typing import Final
 
 from smtpguard.classify.categories import CATEGORIES
+from smtpguard.classify.tokens import Memory
 from smtpguard.mail.reply import EnhancedCode, Verb
 
 MAX_WORDS: Final = 60
@@ -55,23 +57,26 @@ _HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)+")
 _IP = re.compile(r"(\d{1,3}\.){3}\d{1,3}")
 
 
+_Word = tuple[str, tuple[int, ...], Mapping[str, int]]
+"""A word: its stem, the numbers of what it is itself, by the next stem those of the pairs that it begins."""
+
+
 class Likely:
     """The table, ready to weigh a reply. Immutable but for memories that are bounded."""
 
     def __init__(self, table: Mapping[str, int]) -> None:
         """`table`: by feature, its weights as of `packed`."""
-        self._rows: Final[list[int]] = []  # by the number of a feature
+        self._rows: Final = list(table.values())  # by the number of a feature
         self._alone: Final[dict[str, int]] = {}  # the numbers of features that are no pairs
         self._pairs: Final[dict[str, dict[str, int]]] = {_START: {}}  # of pairs: by the stem before, by the stem
-        for number, (feature, row) in enumerate(table.items()):
-            self._rows.append(row)
+        for number, feature in enumerate(table):
             before, space, stem = feature.partition(" ")
             if space:
                 self._pairs.setdefault(before, {})[stem] = number
             else:
                 self._alone[feature] = number
         self._coded: Final = lru_cache(maxsize=2048)(self._codes)
-        self._token: Final = lru_cache(maxsize=16384)(self._words)
+        self._tokens: Final[Memory[tuple[_Word, ...]]] = Memory(self._read_token, {})
 
     def weigh(
         self, written: Sequence[str], verb: Verb | None = None, code: int = 0, enhanced: EnhancedCode | None = None
@@ -79,26 +84,24 @@ class Likely:
         """How much the words, in plain form, and the codes speak for each of `CATEGORIES`; () if it knows no words."""
         pairs: Mapping[str, int] = self._pairs[_START]
         found: list[int] = []
-        read_token = self._token
-        for token in written[:MAX_WORDS]:
-            for stem, numbers, after in read_token(token):
-                found += numbers
-                if stem in pairs:
-                    found.append(pairs[stem])
-                pairs = after
+        for stem, numbers, after in chain.from_iterable(map(self._tokens.__getitem__, written[:MAX_WORDS])):
+            found += numbers
+            if stem in pairs:
+                found.append(pairs[stem])
+            pairs = after
         known = set(found)
         if len(known) < _KNOWN:
             return ()
         total = sum(map(self._rows.__getitem__, known), self._coded(verb, code, enhanced))
         return _SUMS.unpack(total.to_bytes(_SUMS.size, "little"))
 
-    def _words(self, token: str) -> list[tuple[str, tuple[int, ...], Mapping[str, int]]]:
-        """Of each word in a written one: its stem, the numbers of what it is itself, those of pairs that it begins."""
-        alone, pairs = self._alone, self._pairs
-        return [
-            (names[0], tuple([alone[name] for name in names if name in alone]), pairs.get(names[0], _NONE))
-            for names in words(token)
-        ]
+    def _read_token(self, token: str) -> tuple[_Word, ...]:
+        return tuple([self._word(names) for names in words(token)])
+
+    def _word(self, names: tuple[str, ...]) -> _Word:
+        """A word by its features."""
+        alone = self._alone
+        return names[0], tuple([alone[name] for name in names if name in alone]), self._pairs.get(names[0], _NONE)
 
     def _codes(self, verb: Verb | None, code: int, enhanced: EnhancedCode | None) -> int:
         numbers = [self._alone[feature] for feature in coded(verb, code, enhanced) if feature in self._alone]

@@ -8,14 +8,15 @@ words are looked at, and of a part that comes again and again only so many place
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
+from functools import lru_cache
 from itertools import accumulate, chain
 from sys import intern
 from typing import Final, NamedTuple
 
 from smtpguard.classify.readings import STEM, parts_of, readings
 from smtpguard.classify.signs import signs_of
-from smtpguard.classify.tokens import EDGES, words_of
+from smtpguard.classify.tokens import EDGES, Memory, words_of
 
 MAX_WORDS: Final = 150
 """Words of a text that are looked at; replies have 15, the wordiest (Google's) 110."""
@@ -71,7 +72,7 @@ _Seen = tuple[int, int, _Place]
 
 
 _Sentence = tuple[int, list[tuple[int, dict[int, int]]], list[_Seen]]
-"""Phrases, as bits, the first part of which is there and another, in whatever order; the words that are parts, and what
+"""Phrases, as bits, whose first part and last are there, in whatever order; the words that are parts, and what
 each part says; what several words together are."""
 
 
@@ -102,22 +103,6 @@ class Read(NamedTuple):
         return out
 
 
-class _Tokens(dict[str, tuple[_Word, ...]]):
-    """What each written token stands for: words that phrases have are known, others are remembered, a bounded many."""
-
-    def __init__(self, known: Mapping[str, tuple[_Word, ...]], read: Callable[[str], tuple[_Word, ...]]) -> None:
-        super().__init__(known)
-        self._known = known
-        self._read = read
-
-    def __missing__(self, token: str) -> tuple[_Word, ...]:
-        if len(self) >= _MAX_TOKENS:
-            self.clear()
-            self.update(self._known)
-        self[token] = words = self._read(token)
-        return words
-
-
 class Phrasebook:
     """Phrases, ready to be found, each with a weight. Immutable but for a memory of tokens seen, which is bounded."""
 
@@ -140,11 +125,10 @@ class Phrasebook:
         for number, parts in enumerate(parted):
             if (bit := self._bits.get(number)) is None:
                 whole[parts[0]].insert(0, number)
-            else:  # of which phrases a part is the first, and of which another, or all there is
+            else:  # of which phrases a part is the first, and of which the last
                 sought.update(parts)
                 uses[parts[0]] |= bit
-                for part in parts[1:] or parts:
-                    uses[part] |= bit << self._width
+                uses[parts[-1]] |= bit << self._width
         self._first: Final[dict[str, _Place]] = {}
         self._vocabulary: Final = set[str]()
         merged: dict[tuple[_Place, _Place], _Place] = {}
@@ -155,11 +139,15 @@ class Phrasebook:
         for word in sorted(self._vocabulary):
             if word[-1] == "*":
                 prefixes.setdefault(word[:STEM], []).append(word)
-        self._prefixes: Final = {stem: tuple(words) for stem, words in prefixes.items()}
+        # what words may begin with, and what phrases call that
+        self._prefixes: Final = {
+            stem: (tuple([word[:-1] for word in words]), tuple(words)) for stem, words in prefixes.items()
+        }
         # the words that phrases are made of, known from the start; in a text most are such
         plain = {word for word in self._vocabulary if word.isalnum() and word.isascii()}
         self._known: Final = {word: (self._word(word),) for word in plain | {"@", "#ip", "#host", "#url"}}
-        self._tokens: Final = _Tokens(self._known, self._read_token)
+        self._signed: Final = lru_cache(maxsize=256)(self._word)
+        self._tokens: Final[Memory[tuple[_Word, ...]]] = Memory(self._read_token, self._known)
 
     def _plant(self, ways: Iterable[Sequence[str]], end: _Place, merged: dict[tuple[_Place, _Place], _Place]) -> None:
         """Puts word sequences into the tree that all lead to what ends with a part; `merged`: where two parts end."""
@@ -211,15 +199,15 @@ class Phrasebook:
         if (known := self._known.get(word)) is None:
             return self._word(word)
         signs = signs_of(core) if word in ("#host", "#url") else ()
-        return self._word(word, signs) if signs else known[0]
+        return self._signed(word, signs) if signs else known[0]
 
     def _word(self, word: str, signs: tuple[str, ...] = ()) -> _Word:
         """A word with its prefixes that phrases have and further signs; and the places of the tree they lead to."""
         symbols = (intern(word), *signs) if word in self._vocabulary else signs
         if word[:1].isdigit():
             symbols += (_NUMBER,)
-        if (prefixes := self._prefixes.get(word[:STEM])) is not None:
-            symbols += tuple([prefix for prefix in prefixes if word.startswith(prefix[:-1])])
+        if (prefixes := self._prefixes.get(word[:STEM])) is not None and word.startswith(prefixes[0]):
+            symbols += tuple([name for prefix, name in zip(*prefixes, strict=True) if word.startswith(prefix)])
         if not symbols:
             return _STRANGE
         first = self._first
@@ -250,7 +238,7 @@ class Phrasebook:
         alone: list[tuple[int, dict[int, int]]] = []
         candidates = present = 0
         for at, (symbols, uses, whole, parts, begun) in enumerate(words, 1):  # `at`: the next word
-            if uses:
+            if parts:
                 present |= uses
                 alone.append((at - 1, parts))
             if whole:
@@ -345,7 +333,8 @@ class Phrasebook:
 def _walked(words: Sequence[_Word], at: int, place: _Place, start: int, seen: list[_Seen], told: list[_Seen]) -> int:
     """Adds what ends on the ways on from a place that the word `at` led to, begun at `start`; the uses of all that."""
     at += 1
-    if uses := place.uses:
+    uses = place.uses
+    if place.parts:
         seen.append((start, at, place))
     if place.whole:
         told.append((start, at, place))
@@ -357,7 +346,6 @@ def _walked(words: Sequence[_Word], at: int, place: _Place, start: int, seen: li
 
 
 _NUMBER: Final = intern("#num")
-_MAX_TOKENS: Final = 16384
 _PLACES: Final = 6
 """Places of one part in a sentence that are looked at: a text that repeats itself says no more than that."""
 

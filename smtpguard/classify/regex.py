@@ -18,9 +18,6 @@ _RE2: Final[Any] = re2  # ships no types; what is used of it is typed here
 _ANYWHERE: Final = _RE2._re2.RE2.Anchor.UNANCHORED
 _AS_WRITTEN: Final = _RE2.Options()
 _AS_WRITTEN.log_errors = False  # a bad pattern is a PatternError, not a line on standard error
-_ANY_CASE: Final = _RE2.Options()
-_ANY_CASE.log_errors = False
-_ANY_CASE.case_sensitive = False
 
 
 class PatternError(ValueError):
@@ -42,9 +39,6 @@ class Regex(Protocol):
 
 Find = Callable[[bytes], tuple[int, int]]
 """Where a pattern is found first, (start, end) in octets; (-1, -1) where it is not."""
-
-Pick = Callable[[bytes], list[int] | None]
-"""Which of some patterns, by number, a text has."""
 
 
 def compiled(pattern: str) -> Regex:
@@ -71,14 +65,17 @@ def finder(pattern: str) -> Find:
     return find
 
 
-def picker(patterns: Iterable[str]) -> Pick:
-    """Which of the patterns, by number, are found in a text, in any case; all are searched at once."""
-    choice = _RE2.Set.SearchSet(_ANY_CASE)
-    for pattern in patterns:
-        choice.Add(pattern.encode())
-    choice.Compile()
-    pick: Pick = choice.Match
-    return pick
+def any_of(words: Iterable[str]) -> str:
+    """A pattern of `re` for any of some plain words, or for the shortest of those that begin alike.
+
+    It is a tree of their characters: `re` would try one word after another.
+    """
+    after: dict[str, list[str]] = {}
+    for word in words:
+        after.setdefault(word[:1], []).append(word[1:])
+    if "" in after:
+        return ""
+    return "(?:" + "|".join(re.escape(first) + any_of(rest) for first, rest in sorted(after.items())) + ")"
 
 
 def lowered(pattern: str) -> str:

@@ -33,6 +33,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import itertools
 import re
 import tomllib
 from collections.abc import Collection, Iterable, Mapping
@@ -96,6 +97,14 @@ def too_early(category: str) -> tuple[Verb, ...]:
 
 
 EnhancedMask = tuple[int | None, int | None, int | None]
+"""An enhanced code, or all that have the parts which are not None."""
+
+
+@functools.lru_cache(maxsize=1024)
+def masks_of(code: EnhancedCode) -> frozenset[EnhancedMask]:
+    """All that cover a code."""
+    klass, subject, detail = code
+    return frozenset(itertools.product((klass, None), (subject, None), (detail, None)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +147,11 @@ class Rule:
     """Whether it has no conditions but its text."""
     tier: int = field(init=False)
     """What must be equal for another category to count as an alternative: the rank down to its text."""
+    premature: tuple[Verb, ...] = field(init=False)
+    """The verbs at which nothing of its kind can be wrong yet: no recipient before RCPT, no message before DATA.
+
+    Rules that name their verbs know better, and words that name the cause itself are believed at any.
+    """
 
     def __post_init__(self) -> None:
         rank = Rank(
@@ -153,21 +167,13 @@ class Rule:
         object.__setattr__(self, "order", order)
         object.__setattr__(self, "tier", order // 1000)
         object.__setattr__(self, "is_free", not (self.providers or self.verbs or self.codes or self.enhanced))
+        knows = self.verbs or self.telling or self.is_own
+        object.__setattr__(self, "premature", () if knows else too_early(self.category))
 
     def _text_rank(self) -> int:
         if not self.patterns and not self.phrases:
             return TELLING_CODE if self.telling else NO_TEXT
         return EMPTY if self.empty else VAGUE if self.vague else TELLING if self.telling else PLAIN
-
-    @property
-    def premature(self) -> tuple[Verb, ...]:
-        """The verbs at which nothing of its kind can be wrong yet: no recipient before RCPT, no message before DATA.
-
-        Rules that name their verbs know better, and words that name the cause itself are believed at any.
-        """
-        if self.verbs or self.telling or self.is_own:
-            return ()
-        return too_early(self.category)
 
     def holds(self, provider: str, verb: Verb | None, code: int, enhanced: EnhancedCode | None) -> bool:
         """Whether all conditions but the text hold."""
@@ -175,17 +181,8 @@ class Rule:
             (not self.providers or provider in self.providers)
             and (not self.verbs or verb in self.verbs)
             and (not self.codes or code in self.codes or code // 100 in self.codes)
-            and (not self.enhanced or (enhanced is not None and any(_covers(mask, enhanced) for mask in self.enhanced)))
+            and (not self.enhanced or (enhanced is not None and not masks_of(enhanced).isdisjoint(self.enhanced)))
         )
-
-
-def _covers(mask: EnhancedMask, code: EnhancedCode) -> bool:
-    klass, subject, detail = mask
-    return (
-        (klass is None or klass == code.klass)
-        and (subject is None or subject == code.subject)
-        and (detail is None or detail == code.detail)
-    )
 
 
 def parse(text: str, file: str, *, own: bool = False) -> list[Rule]:

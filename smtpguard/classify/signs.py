@@ -12,7 +12,7 @@ from sys import intern
 from typing import Final
 
 from smtpguard.classify.providers import MARKS
-from smtpguard.classify.regex import picker
+from smtpguard.classify.regex import any_of
 
 # a list of domains, one of addresses, reverse DNS, the rules of SPF, of line ends; a virus, named as hosts are
 _MARKS: Final[Mapping[str, Sequence[str]]] = {
@@ -31,11 +31,11 @@ _MARKS: Final[Mapping[str, Sequence[str]]] = {
     "#virus": (".trojan", ".win32.", ".w32.", ".heur", ".worm.", ".exploit.", ".eicar", ".backdoor.", ".ransom"),
     **MARKS,
 }
-_SIGN_OF: Final = [intern(sign) for sign, marks in _MARKS.items() for _ in marks]
-_marks_in: Final = picker(re.escape(mark.replace("/", ".")) for marks in _MARKS.values() for mark in marks)
+_SIGN_OF: Final = {mark.replace("/", "."): intern(sign) for sign, marks in _MARKS.items() for mark in marks}
+_MARK: Final = re.compile(any_of(_SIGN_OF))
 
 
 def signs_of(name: str) -> tuple[str, ...]:
-    """The signs in a host name or page, each once, in the order of the table."""
-    found = _marks_in(f".{name.replace('/', '.')}.".encode("utf-8", "replace"))
-    return tuple(dict.fromkeys([_SIGN_OF[number] for number in sorted(found or ())]))
+    """The signs in a host name or page, each once."""
+    found = _MARK.findall(f".{name.replace('/', '.')}.")
+    return tuple(dict.fromkeys(map(_SIGN_OF.__getitem__, found)))

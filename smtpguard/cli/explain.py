@@ -18,17 +18,18 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from io import BufferedReader
 from pathlib import Path
 from time import perf_counter_ns, time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from smtpguard.classify.notice import Notice, Said, said, verb_of
 from smtpguard.classify.notice.asked import EVENT_ID, accepted, asked, described, note
 from smtpguard.cli.options import EXIT_FINE, EXIT_FOUND, EXIT_USAGE
-from smtpguard.cli.source import Source, Tick, Unreadable, size_of
+from smtpguard.cli.source import MAX_LINE, Source, Tick, Unreadable, size_of
 from smtpguard.cli.tally import Tally, rfc3339, told
 from smtpguard.cli.width import MOST, columns
 from smtpguard.mail.reply import Verb, clean
@@ -237,27 +238,53 @@ def _match(classifier: Classifier, question: Said) -> Classification:
 
 def _explain_file_of_lines(path: Path, classifier: Classifier, host: str, verb: Verb | None) -> int:
     if str(path) == "-":
-        _explain_lines(sys.stdin.buffer, classifier, host, verb)
+        _explain_lines(cast(BufferedReader, sys.stdin.buffer), classifier, host, verb)
     else:
         with path.open("rb") as file:
             _explain_lines(file, classifier, host, verb)
     return EXIT_FINE
 
 
-def _explain_lines(lines: Iterable[bytes], classifier: Classifier, host: str, verb: Verb | None) -> None:
-    for line in lines:
-        if text := line.strip().decode("utf-8", "replace"):
-            print(json.dumps(_line_answer(text, classifier, host, verb), ensure_ascii=False))
+def _explain_lines(stream: BufferedReader, classifier: Classifier, host: str, verb: Verb | None) -> None:
+    """Lines that came together are read, classified and answered together; who asks one waits for no other."""
+    for lines in _arrived(stream):
+        questions = [_asked(text, host, verb) for line in lines if (text := line.strip().decode("utf-8", "replace"))]
+        answers = [_timed(classifier, question) for question in questions]
+        for question, answer in zip(questions, answers, strict=True):
+            print(json.dumps(_told(question, *answer), ensure_ascii=False))
+        sys.stdout.flush()
 
 
-def _line_answer(line: str, classifier: Classifier, host: str, verb: Verb | None) -> dict[str, Any]:
+def _arrived(stream: BufferedReader) -> Iterator[list[bytes]]:
+    """The lines of a stream, as many at a time as have come; one beyond `MAX_LINE` is cut."""
+    rest = b""
+    while octets := stream.read1(MAX_LINE):
+        *lines, rest = (rest + octets).split(b"\n")
+        rest = rest[:MAX_LINE]
+        yield lines
+    yield [rest]
+
+
+def _asked(line: str, host: str, verb: Verb | None) -> Said | str:
+    """The question, or why there is none."""
     try:
-        question = asked(line, host, verb)
+        return asked(line, host, verb)
     except ValueError as error:
-        return {"error": str(error), "category": "unknown"}
+        return str(error)
+
+
+def _timed(classifier: Classifier, question: Said | str) -> tuple[Classification | None, float]:
+    """The answer, and how many microseconds it took."""
+    if isinstance(question, str):
+        return None, 0.0
     began = perf_counter_ns()
     answer = _match(classifier, question)
-    taken_us = (perf_counter_ns() - began) / 1000
+    return answer, (perf_counter_ns() - began) / 1000
+
+
+def _told(question: Said | str, answer: Classification | None, taken_us: float) -> dict[str, Any]:
+    if isinstance(question, str) or answer is None:
+        return {"error": question, "category": "unknown"}
     if question.reply.klass < 4:
         return {"category": "unknown", **accepted(question), "taken_us": round(taken_us, 1)}
     return {**described(question, answer), "taken_us": round(taken_us, 1)}

@@ -28,6 +28,8 @@ class Verb(StrEnum):
     BDAT = "BDAT"
     DOT = "DOT"
 
+    __hash__ = str.__hash__  # Enum's own is a call of Python, and verbs are looked up all the time
+
 
 class EnhancedCode(NamedTuple):
     """`class.subject.detail` of RFC 3463; class is 2, 4 or 5, the others 0 to 999."""

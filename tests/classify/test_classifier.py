@@ -443,6 +443,8 @@ _HOSTILE = [
     "é" * 4096,
     "@" * 4096,
     "domain of sender address " * 160,
+    "sender invalid, domain of sender address " + "1.2.3." * 680,
+    "listed " + "rbl-" * 1024,
     "is is not not no user unknown address does not exist mail from " * 70,
     "".join(map(chr, range(0x4E00, 0x4E00 + 1300))),
     " ".join(f"{chr(0x3B1 + n % 20) * 3}{n}" for n in range(600)),

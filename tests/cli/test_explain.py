@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import random
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 from smtpguard.classify import CATEGORIES
 from smtpguard.classify.notice import said, verb_of
 from smtpguard.cli.explain import run
-from smtpguard.cli.source import HEAD
+from smtpguard.cli.source import HEAD, MAX_LINE
 from smtpguard.cli.tally import shape
 from smtpguard.mail.reply import Verb
 
@@ -203,6 +204,27 @@ def test_lines_come_from_standard_input_whatever_their_octets(
     assert explain(jsonl=Path("-")) == 0
     answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [answer["category"] for answer in answers] == ["recipient.unknown", "unknown"]
+
+
+def test_who_asks_one_line_has_its_answer_before_the_next() -> None:
+    command = [sys.executable, "-m", "smtpguard", "explain", "--jsonl", "-"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as program:
+        assert program.stdin is not None
+        assert program.stdout is not None
+        for text, category in LINES:
+            program.stdin.write(f"{text}\n".encode())
+            assert json.loads(program.stdout.readline())["category"] == category
+        program.stdin.write(b"550 no newline at the end")
+        program.stdin.close()
+        assert json.loads(program.stdout.readline())["category"] == "unknown"
+
+
+def test_a_line_without_end_is_cut(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    feed(monkeypatch, b"550 5.1.1 no such user " + b"x" * 9 * MAX_LINE + b"\n552 5.3.4 Message too large")
+    assert explain(jsonl=Path("-")) == 0
+    first, second = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert (first["category"], second["category"]) == ("recipient.unknown", "message.too_large")
+    assert len(first["reply"]["text"]) <= 2 * MAX_LINE
 
 
 @pytest.mark.parametrize(
