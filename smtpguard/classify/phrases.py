@@ -152,14 +152,14 @@ class Phrasebook:
     def _plant(self, ways: Iterable[Sequence[str]], end: _Place, merged: dict[tuple[_Place, _Place], _Place]) -> None:
         """Puts word sequences into the tree that all lead to what ends with a part; `merged`: where two parts end."""
         ends: dict[int, _Place] = {}
-        for *way, last in ways:
+        for way in ways:
             after = self._first
-            for word in way:
+            for word in way[:-1]:
                 place = after.get(word, _NOWHERE)
                 if place.after is _NOTHING:
                     after[self._known_as(word)] = place = place.copy()
                 after = place.after
-            said = sum(map(len, way)) + len(last)
+            last, said = way[-1], len("".join(way))
             if (leaf := ends.get(said)) is None:
                 ends[said] = leaf = _Place(said, end.whole, end.uses, end.parts)
             if (place := after.get(last, leaf)) is leaf:
