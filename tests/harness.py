@@ -29,7 +29,9 @@ from smtpguard.service import Service
 PATIENCE_S = 20.0
 """How long a test waits for what must come; it is no measure of speed."""
 
-QUICK = 'timeout = { connect = "600ms", command = "600ms", data = "600ms", final = "600ms" }'
+PATIENT = 'timeout = { connect = "20s", command = "20s", data = "20s", final = "20s" }'
+QUICK = PATIENT.replace("20s", "1s")
+"""What the relay waits for its next hop: more than a busy machine needs, or little, where a test waits for its end."""
 
 
 class Guard:
@@ -83,7 +85,7 @@ async def relay(
     *,
     script: Script | None = None,
     keywords: Sequence[str] = DEFAULT_KEYWORDS,
-    next_hop: str = QUICK,
+    next_hop: str = PATIENT,
     listen: str = "",
     more: str = "",
     hop: Sandbox | None = None,

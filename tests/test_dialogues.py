@@ -6,10 +6,12 @@ the SMTP door's client sees it, and the code the LMTP door's client gets at the 
 
 from __future__ import annotations
 
+from contextlib import AbstractAsyncContextManager
+
 import pytest
 
 from smtpguard.sandbox import DEFAULT_KEYWORDS, Action, Close, Garbage, Hang, Mixed, Ok, Reset, Say, Script, Surplus
-from tests.harness import MESSAGE, Client, Guard, code, relay
+from tests.harness import MESSAGE, PATIENT, QUICK, Client, Guard, code, relay
 
 GOOD, DEFERRED, REJECTED, GOODBYE = "good", "4xx", "5xx", "421"
 GARBAGE, NOTHING, CLOSE, RESET, MIXED, SURPLUS, SEQUENCE = (
@@ -95,6 +97,12 @@ def keywords_for(verb: str) -> tuple[str, ...]:
     return DEFAULT_KEYWORDS if verb == "BDAT" else WITHOUT_CHUNKING
 
 
+def relay_before(verb: str, does: str) -> AbstractAsyncContextManager[Guard]:
+    """A relay before a next hop that does this at this verb."""
+    timeouts = QUICK if does == "nothing" else PATIENT
+    return relay(script=script_for(verb, does), keywords=keywords_for(verb), next_hop=timeouts)
+
+
 async def send_one(client: Client, *, hello: str) -> tuple[str, str]:
     """One message to one recipient, command by command: where it ended (MAIL, RCPT, DATA, DOT) and how."""
     await client.greet(hello)
@@ -133,7 +141,7 @@ async def assert_told(guard: Guard, wanted: str, verb: str, does: str) -> None:
 
 @pytest.mark.parametrize(("verb", "does", "wanted"), TABLE, ids=[f"{verb}-{does}" for verb, does, _ in TABLE])
 async def test_smtp_door(verb: str, does: str, wanted: str) -> None:
-    async with relay(script=script_for(verb, does), keywords=keywords_for(verb)) as guard:
+    async with relay_before(verb, does) as guard:
         async with Client(guard.smtp) as client:
             where, got = await send_one(client, hello="EHLO client.example")
         assert (where, got) == (SEEN_AT[verb], wanted)
@@ -142,7 +150,7 @@ async def test_smtp_door(verb: str, does: str, wanted: str) -> None:
 
 @pytest.mark.parametrize(("verb", "does", "wanted"), TABLE, ids=[f"{verb}-{does}" for verb, does, _ in TABLE])
 async def test_lmtp_door(verb: str, does: str, wanted: str) -> None:
-    async with relay(script=script_for(verb, does), keywords=keywords_for(verb)) as guard:
+    async with relay_before(verb, does) as guard:
         async with Client(guard.lmtp) as client:
             where, got = await send_one(client, hello="LHLO client.example")
         assert (where, got) == ("DOT", wanted)

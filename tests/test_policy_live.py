@@ -16,7 +16,7 @@ import pytest
 from smtpguard.history.account import accounts
 from smtpguard.policy import Hold, Suppression, Throttle
 from smtpguard.sandbox import CommitThenClose, Ok, Sandbox, Say, Script
-from tests.harness import MESSAGE, QUICK, Client, Guard, code
+from tests.harness import MESSAGE, PATIENT, Client, Guard, code
 from tests.test_routes_live import deliver, took, two_hops
 
 DAY = 86_400.0
@@ -46,7 +46,7 @@ class Clock:
 
 @asynccontextmanager
 async def world(
-    policy: str, *, one: Script | None = None, other: Script | None = None, next_hop: str = QUICK
+    policy: str, *, one: Script | None = None, other: Script | None = None, next_hop: str = PATIENT
 ) -> AsyncIterator[tuple[Guard, Sandbox, Clock]]:
     clock = Clock()
     async with two_hops(policy, one=one, other=other, next_hop=next_hop, now=clock) as (guard, second):
@@ -84,7 +84,7 @@ async def pipelined(guard: Guard, *rcpts: str, mail_from: str = SENDER) -> list[
 @pytest.mark.parametrize("verb", ["CONNECT", "MAIL", "RCPT", "DATA", "DOT"])
 async def test_a_refusal_of_the_whole_is_tried_by_the_other_next_hop_before_the_client_is_told(verb: str) -> None:
     refusal = Say("554 5.7.1 client host [192.0.2.1] blocked using zen.spamhaus.org") if verb == "CONNECT" else LISTED
-    hop = QUICK + ('\ndiscard_keywords = ["CHUNKING"]' if verb == "DATA" else "")
+    hop = PATIENT + ('\ndiscard_keywords = ["CHUNKING"]' if verb == "DATA" else "")
     async with world(REROUTE, one=Script({verb: refusal}), next_hop=hop) as (guard, other, _):
         codes = await send(guard, BEN)
         assert codes[0].startswith("250")

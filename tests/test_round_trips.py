@@ -13,7 +13,7 @@ import time
 import pytest
 
 from smtpguard.sandbox import DEFAULT_KEYWORDS, Action, After, Delay, Hang, Ok, Sandbox, Say, Script, StopReading
-from tests.harness import MESSAGE, Client, Guard, code, relay
+from tests.harness import MESSAGE, PATIENT, Client, Guard, code, relay
 from tests.test_octets import KEYWORDS, WAYS, hello, port, stuffed
 
 LATENCY_S = 0.05
@@ -88,7 +88,6 @@ HUGE = MESSAGE + (b"y" * 1_000 + b"\r\n") * 20_000 + b".\r\n"
 SLACK_S = 2.0  # reliability: 4xx, 421 or close within the time-out + 2 s
 RECEIVING_S = 2.0  # the dot is behind 20 MB
 SHORT = '[relay]\nhostname = "guard.test"\nanswer_within = "{}"'
-PATIENT = 'timeout = { connect = "30s", command = "30s", data = "30s", final = "30s" }'
 
 
 async def timed(guard: Guard, door: str, rcpts: int = 2) -> tuple[list[str], float]:

@@ -14,12 +14,11 @@ from contextlib import asynccontextmanager
 import pytest
 
 from smtpguard.sandbox import Action, Close, Garbage, Hang, Ok, Reset, Sandbox, Say, Script
-from tests.harness import MESSAGE, QUICK, Client, Guard, code, relay
+from tests.harness import MESSAGE, PATIENT, QUICK, Client, Guard, code, relay
 from tests.test_octets import hello, port
 
 BY_RECIPIENT = '[[route]]\nrecipient_domain = ["other.example", "*.other.example"]\nnext_hop = "other"\n'
 BY_SENDER = '[[route]]\nsender_domain = ["bulk.example"]\nnext_hop = "other"\n'
-PATIENT = 'timeout = { connect = "9s", command = "9s", data = "9s", final = "9s" }'
 RECOVERS_WITHIN_S = 6.0  # reliability: "next message passes within 6 s"
 
 
@@ -29,12 +28,13 @@ async def two_hops(
     *,
     one: Script | None = None,
     other: Script | None = None,
-    next_hop: str = QUICK,
+    next_hop: str = PATIENT,
+    others: str = PATIENT,
     now: Callable[[], float] = time.time,
 ) -> AsyncIterator[tuple[Guard, Sandbox]]:
     """A relay and the sandbox that is its next hop `other`; the default one is `guard.hop`."""
     async with Sandbox(script=other) as second:
-        more = f'{routes}[next_hop.other]\nhost = "127.0.0.1"\nport = {second.port}\ntls = "none"\n{QUICK}\n'
+        more = f'{routes}[next_hop.other]\nhost = "127.0.0.1"\nport = {second.port}\ntls = "none"\n{others}\n'
         async with relay(script=one, more=more, next_hop=next_hop, now=now) as guard:
             yield guard, second
 
@@ -182,7 +182,11 @@ async def test_lmtp_serves_both_side_by_side() -> None:
 @pytest.mark.parametrize("verb", ["CONNECT", "EHLO", "MAIL", "RCPT", "DOT"])
 @pytest.mark.parametrize("action", [Close(), Garbage(), Reset(), Hang()], ids=["close", "garbage", "reset", "hang"])
 async def test_lmtp_a_dead_hop_does_not_disturb_the_others_answers(verb: str, action: Action) -> None:
-    async with two_hops(BY_RECIPIENT, other=Script({verb: action})) as (guard, other), Client(guard.lmtp) as client:
+    others = QUICK if isinstance(action, Hang) else PATIENT
+    async with (
+        two_hops(BY_RECIPIENT, other=Script({verb: action}), others=others) as (guard, other),
+        Client(guard.lmtp) as client,
+    ):
         await client.greet("LHLO client.example")
         got = await deliver(client, "a@s.example", "b@other.example", "b@r.example", "c@other.example", lmtp=True)
         dead, alive, also_dead = got[4:]
@@ -210,12 +214,12 @@ async def test_lmtp_a_slow_hop_does_not_hold_up_the_others_message() -> None:
 # -- several hosts ---------------------------------------------------------------------------------------------------
 
 NOBODY = "127.0.0.3"  # nothing listens there on a port of ours
-TWO_HOSTS = 'host = ["127.0.0.2", "127.0.0.1"]\n' + QUICK
+TWO_HOSTS = 'host = ["127.0.0.2", "127.0.0.1"]\n'
 
 
 @pytest.mark.parametrize("door", ["smtp", "lmtp"])
 async def test_a_dead_host_is_passed_over(door: str) -> None:
-    next_hop = f'host = ["{NOBODY}", "127.0.0.1"]\n{QUICK}'
+    next_hop = f'host = ["{NOBODY}", "127.0.0.1"]\n{PATIENT}'
     async with relay(next_hop=next_hop) as guard, Client(port(guard, door)) as client:
         await client.greet(hello(door))
         assert (await deliver(client, "a@s.example", "b@r.example"))[-1] == "250 2.0.0"
@@ -243,7 +247,8 @@ async def test_a_dead_host_is_passed_over(door: str) -> None:
 )
 async def test_when_the_next_host_is_tried(verb: str, action: Action, wanted: str) -> None:
     first = Sandbox(script=Script({verb: action}))
-    async with relay(next_hop=TWO_HOSTS) as guard, Client(guard.lmtp) as client:
+    timeouts = QUICK if isinstance(action, Hang) else PATIENT
+    async with relay(next_hop=TWO_HOSTS + timeouts) as guard, Client(guard.lmtp) as client:
         await first.start("127.0.0.2", guard.hop.port)
         try:
             await client.greet("LHLO client.example")
@@ -285,7 +290,7 @@ async def test_a_hop_that_fails_repeatedly_is_left_alone_and_taken_up_again(door
 
 @pytest.mark.parametrize("door", ["smtp", "lmtp"])
 async def test_when_all_connections_are_busy_mail_waits_its_turn_or_is_deferred(door: str) -> None:
-    limited = f'connections = 1\nqueue_wait = "100ms"\n{QUICK}'
+    limited = f'connections = 1\nqueue_wait = "100ms"\n{PATIENT}'
     async with relay(next_hop=limited) as guard, Client(guard.smtp) as busy, Client(port(guard, door)) as client:
         await busy.greet()
         await busy.say("MAIL FROM:<a@s.example>", "RCPT TO:<b@r.example>")

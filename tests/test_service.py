@@ -15,16 +15,13 @@ import signal
 import socket
 import time
 from pathlib import Path
-from typing import Final
 
 import pytest
 
 from smtpguard.sandbox import Delay, Hang, Ok, Sandbox, Script
-from tests.harness import MESSAGE, Client, Guard, code, open_descriptors, relay
+from tests.harness import MESSAGE, PATIENT, Client, Guard, code, open_descriptors, relay
 from tests.program import config, launch, program, until
 from tests.test_octets import hello
-
-PATIENT: Final = 'timeout = { connect = "9s", command = "9s", data = "9s", final = "9s" }'
 
 
 async def envelope(client: Client, door: str = "smtp", rcpt: str = "b@r.example") -> None:
@@ -408,7 +405,7 @@ async def test_a_history_that_comes_back_leaves_transactions_their_next_hop_at_a
         await client.greet()
         await client.say("MAIL FROM:<a@s.example>", "RCPT TO:<b@r.example>")
         guard.service._tell_store("")
-        guard.config.write_text(guard.config.read_text().replace("600ms", "700ms"))
+        guard.config.write_text(guard.config.read_text().replace("20s", "21s"))
         assert await guard.service.reload()
         assert [former.under_way for former in guard.service._former.relays] == [1]
         await client.say("DATA")

@@ -90,6 +90,10 @@ file had 97.5 and 1.3 %, of the 34 of these that are like no other reply 94.1 an
 And the rules of before a to n, likely as learned from A to Z only, by the decisions as they are: of the 2,376 replies
 of a to n 96.1 % right, 2.4 % wrong, 489 of 515 dead addresses found (95.0 %), 3 of 1,832 faults of others called one.
 
+p was drawn later, from memory of what servers of 2022 to 2026 say, by one who had seen neither rules nor sets: of 220
+replies 97.7 % right, 2.3 % wrong at first; of the 111 that no file had 97.3 and 2.7 %, all dead addresses found, no
+fault of a sender's called one.
+
 kept_aside.jsonl is set O. Nothing was learned from it and no misread reply of it looked at, and none should be: its
 figures, for all causes together, were seen after each of the changes below, and chose none of them:
 
@@ -147,7 +151,7 @@ class Answered(NamedTuple):
         return self.answer.category in self.allowed
 
 
-SETS = "ABCDEFGHIJKLMNPQRSTUVWXYZabcdefghijklmn"
+SETS = "ABCDEFGHIJKLMNPQRSTUVWXYZabcdefghijklmnp"
 
 
 def answered(
