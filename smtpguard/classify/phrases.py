@@ -149,16 +149,19 @@ class Phrasebook:
         self._signed: Final = lru_cache(maxsize=256)(self._word)
         self._tokens: Final[Memory[tuple[_Word, ...]]] = Memory(self._read_token, self._known)
 
-    def _plant(self, ways: Iterable[Sequence[str]], end: _Place, merged: dict[tuple[_Place, _Place], _Place]) -> None:
+    def _plant(self, ways: Iterable[tuple[str, ...]], end: _Place, merged: dict[tuple[_Place, _Place], _Place]) -> None:
         """Puts word sequences into the tree that all lead to what ends with a part; `merged`: where two parts end."""
         ends: dict[int, _Place] = {}
+        trodden: Sequence[str] = ()
+        after = self._first
         for way in ways:
-            after = self._first
-            for word in way[:-1]:
-                place = after.get(word, _NOWHERE)
-                if place.after is _NOTHING:
-                    after[self._known_as(word)] = place = place.copy()
-                after = place.after
+            if (path := way[:-1]) != trodden:
+                after, trodden = self._first, path
+                for word in path:
+                    place = after.get(word, _NOWHERE)
+                    if place.after is _NOTHING:
+                        after[self._known_as(word)] = place = place.copy()
+                    after = place.after
             last, said = way[-1], len("".join(way))
             if (leaf := ends.get(said)) is None:
                 ends[said] = leaf = _Place(said, end.whole, end.uses, end.parts)

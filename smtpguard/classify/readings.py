@@ -14,7 +14,7 @@ Other punctuation parts words, an apostrophe does not ("user's" is `users`), and
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -92,15 +92,16 @@ def _split(text: str) -> list[str]:
     return out
 
 
-def _alternatives(lexemes: Sequence[str], at: int) -> tuple[set[str], int]:
-    whole: set[str] = set()
-    sequence = {""}
+def _alternatives(lexemes: Sequence[str], at: int) -> tuple[Collection[str], int]:
+    """The texts that lexemes stand for, up to a closing bracket, those that begin alike in a row; where that is."""
+    whole: list[str] = []
+    sequence = [""]
     while at < len(lexemes) and lexemes[at] != ")":
         lexeme = lexemes[at]
         at += 1
         if lexeme == "|":
-            whole |= sequence
-            sequence = {""}
+            whole += sequence
+            sequence = [""]
             continue
         if lexeme == "(":
             atoms, at = _alternatives(lexemes, at)
@@ -110,41 +111,37 @@ def _alternatives(lexemes: Sequence[str], at: int) -> tuple[set[str], int]:
         else:
             atoms = _atoms(lexeme)
         if at < len(lexemes) and lexemes[at] == "?":
-            atoms = {*atoms, ""}
+            atoms = {**dict.fromkeys(atoms), "": None}
             at += 1
-        if len(atoms) == 1:
-            (right,) = atoms
-            sequence = {left + right for left in sequence}
-        else:
-            sequence = {left + right for left in sequence for right in atoms}
+        sequence = [left + right for left in sequence for right in atoms]
         if len(sequence) > MAX_READINGS:
             raise PhraseError(f"more than {MAX_READINGS} readings")
-    return whole | sequence, at
+    return dict.fromkeys(whole + sequence), at
 
 
-def _atoms(lexeme: str) -> set[str]:
+def _atoms(lexeme: str) -> Collection[str]:
     if lexeme[0] == "{":
-        return set(_family(lexeme[1:-1]))
+        return _family(lexeme[1:-1])
     if lexeme[0] == "[" and len(lexeme) > 1:
         if _RANGE.search(lexeme):
             raise PhraseError(f"{lexeme!r} is a range: write its characters out")
-        return {" " if one in "-_/" else one for one in lexeme[1:-1]}
+        return dict.fromkeys([" " if one in "-_/" else one for one in lexeme[1:-1]])
     if lexeme == ".":
         raise PhraseError("a dot ends a sentence, and no phrase goes on: write a space, ' ... ', or #ip, #host, #url")
     if lexeme[0] == "\\" or lexeme in "+?)]^$":
         raise PhraseError(f"{lexeme!r} means nothing in a phrase")
     if lexeme == "'":
-        return {""}
-    return {lexeme if len(lexeme) > 1 or lexeme.isalnum() or lexeme in "#@*" else " "}  # punctuation parts words
+        return ("",)
+    return (lexeme if len(lexeme) > 1 or lexeme.isalnum() or lexeme in "#@*" else " ",)  # punctuation parts words
 
 
 @lru_cache(maxsize=256)
-def _family(name: str) -> frozenset[str]:
+def _family(name: str) -> Collection[str]:
     try:
         members = families.FAMILIES[name]
     except KeyError:
         raise families.UnknownError(name) from None
-    return frozenset(text for member in members for text in _alternatives(_LEXEME.findall(member), 0)[0])
+    return dict.fromkeys(text for member in members for text in _alternatives(_LEXEME.findall(member), 0)[0])
 
 
 def apart(word: str) -> Iterator[str]:
