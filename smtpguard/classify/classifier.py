@@ -218,7 +218,7 @@ class Classifier:
         backed = self._backed_for(asked) if is_mixed and asked[3] is not None else ""
         # the heaviest first; the id last, so that no order of files matters
         held.sort(
-            key=lambda hit: (hit.rule.order, hit.rule.category == backed, hit.said, hit.rule.id),
+            key=lambda hit: (hit.rule.order, hit.rule.category == backed, hit.said, hit.rule.told_by, hit.rule.id),
             reverse=True,
         )
         return self._likeliest_first(held, written, asked) if is_mixed and held[0].rule.category != backed else held

@@ -24,8 +24,9 @@
 An operator's own rule wins over ours; then the most specific, in this order: provider, text (telling, plain, vague; a
 rule without text that is telling; empty), enhanced code, code, verb; then the category that the reply's enhanced code
 stands for, and then how many characters its words themselves have, without gaps such as ` ... ` or `.*`, unless all
-words together speak clearly for another rule as specific (likely.py; never of dead addresses). The order of
-rules and files means nothing. What a rule of ours says of recipients is not heard before RCPT, nor of a message before
+words together speak clearly for another rule as specific (likely.py; never of dead addresses). Of two alike the one
+with guidance of its own is told, then one of a file `generic-*`, which names no sayer. The order of rules and files
+means nothing. What a rule of ours says of recipients is not heard before RCPT, nor of a message before
 MAIL, but where it is telling or names its verbs. All mistakes are RuleError: where, what, and what to do.
 """
 
@@ -147,6 +148,8 @@ class Rule:
     """Whether it has no conditions but its text."""
     tier: int = field(init=False)
     """What must be equal for another category to count as an alternative: the rank down to its text."""
+    told_by: tuple[bool, bool] = field(init=False)
+    """Of two that say as much, the greater is told: one with words or a page of its own, then one of no sayer."""
     premature: tuple[Verb, ...] = field(init=False)
     """The verbs at which nothing of its kind can be wrong yet: no recipient before RCPT, no message before DATA.
 
@@ -167,6 +170,8 @@ class Rule:
         object.__setattr__(self, "order", order)
         object.__setattr__(self, "tier", order // 1000)
         object.__setattr__(self, "is_free", not (self.providers or self.verbs or self.codes or self.enhanced))
+        explains = bool(self.cause or self.fix or self.reference)
+        object.__setattr__(self, "told_by", (explains, self.file.startswith("generic-")))
         knows = self.verbs or self.telling or self.is_own
         object.__setattr__(self, "premature", () if knows else too_early(self.category))
 

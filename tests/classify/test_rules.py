@@ -196,3 +196,20 @@ def test_gaps_are_what_a_pattern_does_not_say(pattern: str, measured: str, plain
 
 def test_escapes_keep_their_case() -> None:
     assert lowered(r"RESOLVER\.RST \S+ \D\pL\p{Lu}X") == r"resolver\.rst \S+ \D\pL\p{Lu}x"
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        ({"generic-a.toml": "", "zebra.toml": ""}, "generic-a.toml"),  # no name of a sayer that it may not be
+        ({"generic-a.toml": "", "acme.toml": 'reference = "https://acme.example/why"\n'}, "acme.toml"),
+    ],
+)
+def test_of_two_rules_that_say_as_much_the_more_helpful_is_told(files: dict[str, str], told: str) -> None:
+    rules = [
+        rule
+        for number, (file, more) in enumerate(files.items())
+        for rule in parse(f"[[rule]]\n{GOOD.replace('own.one', f'rule.{number}')}{more}", file)
+    ]
+    won = Classifier(rules).match(Reply.of("550 purple prose")).rule
+    assert next(rule.file for rule in rules if rule.id == won) == told
