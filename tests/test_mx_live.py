@@ -214,7 +214,7 @@ async def test_a_policy_that_the_history_remembers_is_in_force() -> None:
 async def test_a_domain_that_drops_what_we_send_slows_no_other() -> None:
     domains = {f"d{number}.test": None for number in range(1, 5)}
     dead: Entries = [{"MX": [1, "mx.dead.test"]}]
-    timeouts = 'timeout = { connect = "3s" }'
+    timeouts = 'timeout = { connect = "6s" }'
     names: Mapping[str, Entries] = {"dead.test": dead, "mx.dead.test": [{"A": "127.0.0.99"}]}
     async with world(domains, names, settings="connections_per_domain = 5", timeouts=timeouts) as here:
         with silent("127.0.0.99", here.hosts["d1.test"].port):
@@ -235,7 +235,7 @@ async def test_a_domain_that_drops_what_we_send_slows_no_other() -> None:
 
             await asyncio.gather(*(client(number) for number in range(20)))
         assert here.guard.sample("next_hop_connections_total", next_hop="default", result="failed") == 1
-        assert max(waits) < 3  # none waited as long as that: timeout.connect
+        assert max(waits) < 6  # none waited as long as that: timeout.connect
         assert here.guard.sample("next_hop_breaker_open", next_hop="default") == 1
 
 
@@ -251,7 +251,7 @@ async def test_the_answer_is_in_time_whatever_is_dropped() -> None:
                 stack.enter_context(silent(f"127.0.0.{90 + number}", here.hosts["takes.test"].port))
             began = monotonic()
             replies = await here.lmtp(["one@dead.test", "one@takes.test"])
-            assert monotonic() - began < 2  # five time-outs would be 3 s
+            assert monotonic() - began < 10  # five time-outs would be 100 s
         assert [code(reply).partition(" ")[0] for reply in replies] == ["451", "250"]
 
 

@@ -142,7 +142,7 @@ async def test_what_is_too_late_to_send_is_not_sent(slow: dict[str, Action | lis
 
 async def test_a_hop_that_is_slow_in_time_is_waited_for() -> None:
     script = Script({"RCPT": [Delay(0.2), Ok()], "DOT": Delay(0.3)})
-    async with relay(script=script, next_hop=PATIENT, more=SHORT.format("2s")) as guard:
+    async with relay(script=script, next_hop=PATIENT, more=SHORT.format("9s")) as guard:
         codes, _ = await timed(guard, "lmtp")
         assert set(codes) == {"250 2.0.0"}
 

@@ -279,7 +279,7 @@ def test_a_server_that_stops_and_starts_again(cluster: Cluster, postgres_url: st
                 one.write(numbered(number))
             one.state.suppressions.put(suppression("during"))
             one.state.suppressions.drop("before")
-            assert time.perf_counter() - begun < 1.0  # nobody waits for it
+            assert time.perf_counter() - begun < 5.0  # nobody waits for it
             until(lambda: bool(one.standing.away), one)
             assert one.state.suppressions.get("during")
             assert other.state.suppressions.get("before")  # goes on with what it knows
