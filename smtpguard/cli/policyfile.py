@@ -82,7 +82,7 @@ class PolicyFiles:
         except aiohttp.ClientConnectorError as error:
             return NoFile(f"{url}: {_reason(error.os_error)}")
         except aiohttp.ClientError as error:
-            return NoFile(f"{url}: {error or type(error).__name__}")
+            return NoFile(f"{url}: {str(error) or type(error).__name__}")
 
 
 def _reason(error: Exception) -> str:

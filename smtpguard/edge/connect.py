@@ -364,7 +364,7 @@ class _Attempt:
                 return sock
             except OSError as error:  # TimeoutError is one
                 sock.close()
-                problem = OSError(f"{address[0]}: {error or 'no answer'}")
+                problem = OSError(f"{address[0]}: {str(error) or 'no answer'}")
             except BaseException:
                 sock.close()
                 raise

@@ -22,14 +22,18 @@ from smtpguard.edge.host import is_in_memory
 from smtpguard.mail.session import Recipient
 from smtpguard.sandbox import Hang, Sandbox, Say, Script
 from tests.certs import CaAndServer, ca_and_server, self_signed, server_context
+from tests.edge.hopping import silent
 from tests.harness import relay
 
 BOB = Recipient(b"bob@example.org")
 
 
+PATIENT = TimeoutSettings.model_validate({"connect": "20s", "command": "20s"})
+QUICK = TimeoutSettings.model_validate({"connect": "500ms", "command": "500ms"})
+
+
 def hop(port: int, **options: Any) -> NextHopSettings:
-    quick = TimeoutSettings.model_validate({"connect": "500ms", "command": "500ms"})
-    given = {"host": ("127.0.0.1",), "port": port, "tls": "none", "timeout": quick, **options}
+    given = {"host": ("127.0.0.1",), "port": port, "tls": "none", "timeout": PATIENT, **options}
     return NextHopSettings().model_copy(update=given)
 
 
@@ -95,11 +99,19 @@ def _file(directory: Path, port: int, made: CaAndServer) -> Path:
     ],
 )
 async def test_what_it_refuses(script: dict[str, Any], name: str, state: str, message: str, remedy: str) -> None:
+    timeout = QUICK if any(isinstance(does, Hang) for does in script.values()) else PATIENT
     async with Sandbox(script=Script(script)) as sandbox:
-        finding = told(await ask(hop(sandbox.port), BOB), name)
+        finding = told(await ask(hop(sandbox.port, timeout=timeout), BOB), name)
     assert finding.state == state
     assert message in finding.message
     assert remedy in finding.remedy
+
+
+async def test_a_port_that_a_firewall_drops() -> None:
+    with silent("127.0.0.88", 2525):
+        finding = told(await ask(hop(2525, host=("127.0.0.88",), timeout=QUICK)), "")
+    assert (finding.state, finding.message) == ("fail", "127.0.0.88:2525 connect: 127.0.0.88: no answer")
+    assert "a firewall drops port 2525" in finding.remedy
 
 
 async def test_nobody_there_and_each_host_by_itself() -> None:

@@ -24,14 +24,13 @@ from hypothesis import strategies as st
 from smtpguard.sandbox import Delay, Script
 from tests.certs import client_context, self_signed
 from tests.edge.waiting import all_ended, until
-from tests.harness import MESSAGE, PATIENCE_S, Client, Guard, code, relay, what_is_open
+from tests.harness import MESSAGE, PATIENCE_S, PATIENT, Client, Guard, code, relay, what_is_open
 
 SESSION = (
     b"EHLO c.example\r\nMAIL FROM:<a@s.example>\r\nRCPT TO:<b@r.example>\r\nRCPT TO:<550-5.1.1@r.example>\r\n"
     b"DATA\r\n" + MESSAGE + b".\r\nMAIL FROM:<>\r\nRCPT TO:<c@r.example>\r\nDATA\r\n..\r\n.\r\nNOOP\r\nQUIT\r\n"
 )
 CODES = ["220", "250", "250", "250", "550", "354", "250", "250", "250", "354", "250", "250", "221"]
-PATIENT = 'timeout = { connect = "5s", command = "5s", data = "5s", final = "5s" }'
 LOOPS = pytest.mark.parametrize("make_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 
 

@@ -12,7 +12,7 @@ import pytest
 from smtpguard.edge.doorkeeper import _within
 from smtpguard.sandbox import Delay, Say, Script
 from tests.edge.waiting import until
-from tests.harness import MESSAGE, PATIENCE_S, Client, Guard, code, relay
+from tests.harness import MESSAGE, PATIENCE_S, PATIENT, Client, Guard, code, relay
 
 DOORS = pytest.mark.parametrize("door", ["smtp", "lmtp"])
 
@@ -222,9 +222,8 @@ async def test_a_command_that_never_ends_is_idle(already: bytes) -> None:
 
 async def test_who_waits_for_the_next_hop_is_not_idle() -> None:
     slow = Script({"MAIL": Delay(1.3), "DOT": Delay(1.3)})
-    patient = 'timeout = { connect = "5s", command = "5s", data = "5s", final = "5s" }'
     async with (
-        relay(script=slow, listen='idle_timeout = "1s"', next_hop=patient) as guard,
+        relay(script=slow, listen='idle_timeout = "1s"', next_hop=PATIENT) as guard,
         Client(guard.smtp) as client,
     ):
         await client.greet()
