@@ -153,9 +153,14 @@ class Postfix:
         return submit(self.port, mail_from, rcpts, data)
 
     def queue(self) -> list[Queued]:
-        """What waits: `postqueue -j`."""
-        lines = self._run("postqueue", "-j").splitlines()
-        return [_queued(json.loads(line)) for line in lines]
+        """What waits: `postqueue -j`.
+
+        Nothing does if it says so twice: it reads one folder after another, and may miss what moves meanwhile.
+        """
+        return self._listed() or self._listed()
+
+    def _listed(self) -> list[Queued]:
+        return [_queued(json.loads(line)) for line in self._run("postqueue", "-j").splitlines()]
 
     def flush(self) -> None:
         """Try everything again now: `postqueue -f`."""
